@@ -61,12 +61,7 @@ _BY_DIGEST = select(authorization_codes).where(authorization_codes.c.digest == b
 _USE = (
     update(authorization_codes)
     .where(authorization_codes.c.digest == bindparam("wanted"), authorization_codes.c.used_at.is_(None))
-    .values(used_at=bindparam("now"))
-)
-_STARTED = (
-    update(authorization_codes)
-    .where(authorization_codes.c.digest == bindparam("wanted"))
-    .values(family_id=bindparam("family"))
+    .values(used_at=bindparam("now"), family_id=bindparam("family"))
 )
 
 
@@ -108,17 +103,13 @@ class CodeStore:
         with self._database.together():
             yield
 
-    def use(self, code: AuthorizationCode, now: datetime) -> bool:
-        """Mark a code as used; return False if it was before, or its browser session has ended."""
+    def use(self, code: AuthorizationCode, now: datetime, family_id: str) -> bool:
+        """Mark a code as used by a session; return False if it was before, or its browser session has ended."""
         with self._database.write() as connection:
             if not _is_signed_in(connection, code, now):
                 return False
-            return connection.execute(_USE, {"wanted": code.digest, "now": now}).rowcount > 0
-
-    def set_family(self, code: AuthorizationCode, family_id: str) -> None:
-        """Store which session a code has started."""
-        with self._database.write() as connection:
-            connection.execute(_STARTED, {"wanted": code.digest, "family": family_id})
+            used = {"wanted": code.digest, "now": now, "family": family_id}
+            return connection.execute(_USE, used).rowcount > 0
 
 
 def _is_signed_in(connection: Connection, code: AuthorizationCode, now: datetime) -> bool:

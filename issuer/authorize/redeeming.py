@@ -7,7 +7,7 @@ in which the code is marked as used.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -39,6 +39,15 @@ class Presented:
     verifier: str | None = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Prepared(Generic[T]):
+    """The session that a code starts."""
+
+    session_id: str
+    start: Callable[[], T]
+    """Stores the session, and returns the result of the redemption."""
+
+
 class CodeRedemption:
     """Redeems codes."""
 
@@ -58,11 +67,12 @@ class CodeRedemption:
         self,
         presented: Presented,
         now: datetime,
-        start: Callable[[AuthorizationCode, User], tuple[T, str]],
+        prepare: Callable[[AuthorizationCode, User], Prepared[T]],
     ) -> T:
-        """Mark a code as used, and call `start`, which returns its result and the id of the session that it stored.
+        """Mark a code as used, and start what `prepare` returns.
 
-        Raise InvalidGrant; a refused attempt does not use up the code. What `start` raises undoes everything.
+        `prepare` is called before the transaction, as it may take long. Raise InvalidGrant; a refused attempt does
+        not use up the code. What `start` raises undoes everything.
         """
         code = self._codes.find(presented.code)
         if code is None:
@@ -78,11 +88,11 @@ class CodeRedemption:
             raise InvalidGrant(
                 "the authorization code has expired; ask for a new one at the authorization endpoint"
             )
+        prepared = prepare(code, user)
         with self._codes.redeeming():
-            if not self._codes.use(code, now):
+            if not self._codes.use(code, now, prepared.session_id):
                 raise InvalidGrant(_USED)
-            result, session = start(code, user)
-            self._codes.set_family(code, session)
+            result = prepared.start()
         if code.challenge is not None and not client.requires_pkce:
             changed = EventAction.CLIENT_CHANGED, None, client.id, "requires PKCE, which it has used"
             self._require_pkce(client.id, Event(now, by_client(client.id), *changed))

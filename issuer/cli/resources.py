@@ -56,7 +56,7 @@ def list_resources(*, as_json: Json = False) -> None:
 
 @app.command()
 def remove(url: URI, *, as_json: Json = False) -> None:
-    """Remove a resource. Clients that have it as an audience, and sessions that hold it, keep it."""
+    """Remove a resource. Clients that have it as an audience keep it; sessions of others lose it at a refresh."""
     with opened(Access.CHANGE) as issuer:
         if not issuer.clients.resources.remove(url):
             raise CommandError(f"no such resource: {url!r}; see: issuer resources list")

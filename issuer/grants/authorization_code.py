@@ -7,38 +7,34 @@ from dataclasses import replace
 
 from issuer.accounts.user import User
 from issuer.authorize.code import AuthorizationCode
-from issuer.authorize.redeeming import Presented
+from issuer.authorize.redeeming import Prepared, Presented
 from issuer.authorize.request import scope_of_user
-from issuer.clients.client import Client
-from issuer.grants.context import NO_AUDIENCE, Grant, GrantContext, Issue, TokenRequest
+from issuer.grants.context import NO_AUDIENCE, Grant, GrantContext, Prepare, TokenRequest
 from issuer.grants.response import UnsignedTokenResponse
-from issuer.oauth import GrantType, InvalidGrant, ServerError
+from issuer.oauth import GrantType, InvalidGrant
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.entitlements import Entitlements
 from issuer.tokens.refresh import NewFamily
 
 
-def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> UnsignedTokenResponse:
+def execute(request: TokenRequest, context: GrantContext, prepare: Prepare) -> UnsignedTokenResponse:
     """Authorize the client for what the user consented to, as far as the user still has it; raise InvalidGrant."""
-    key = context.signing_key(request.now)
 
-    def start(issued: AuthorizationCode, user: User) -> tuple[UnsignedTokenResponse, str]:
-        code = _narrowed(issued, request.client, context.entitlements)
+    def prepared(issued: AuthorizationCode, user: User) -> Prepared[UnsignedTokenResponse]:
+        code = _narrowed(issued, request, context.entitlements)
+        new = NewFamily(sign_in=code.sign_in)
         authorization = Authorization(
             user.id,
             code.client_id,
             scope_of_user(code.scope, user.effective_scope),
             code.audience,
             user.username,
-            NewFamily(sign_in=code.sign_in),
+            new,
             nonce=code.nonce,
             user=user,
             id_token_claims=request.client.id_token_claims,
         )
-        response = issue(authorization, key)
-        if response.family is None:
-            raise ServerError
-        return response, response.family.id
+        return Prepared(new.id, prepare(authorization))
 
     presented = Presented(
         request.require("code"),
@@ -46,12 +42,15 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
         request.parameters.get("redirect_uri"),
         request.parameters.get("code_verifier"),
     )
-    return context.codes.redeem(presented, request.now, start)
+    return context.codes.redeem(presented, request.now, prepared)
 
 
-def _narrowed(code: AuthorizationCode, client: Client, entitlements: Entitlements) -> AuthorizationCode:
+def _narrowed(
+    code: AuthorizationCode, request: TokenRequest, entitlements: Entitlements
+) -> AuthorizationCode:
     """Return a code as if it were issued now: an operator may have narrowed its client. Raise InvalidGrant."""
-    audience = entitlements.audience(client, code.audience)
+    client = request.client
+    audience = entitlements.audience(client, code.audience, request.now)
     if not audience:
         raise InvalidGrant(NO_AUDIENCE)
     return replace(code, scope=entitlements.scope(client, code.scope), audience=audience)

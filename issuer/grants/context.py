@@ -68,11 +68,18 @@ class GrantContext:
 NO_AUDIENCE = "the client may have tokens for no audience of this sign-in any more; sign in again"
 
 
-class Issue(Protocol):
-    """What narrows an authorization to the request, starts or renews its session and chooses the key."""
+Issue = Callable[[], UnsignedTokenResponse]
+"""Starts or renews the session of what was prepared, and returns the response without its signature."""
 
-    def __call__(self, authorization: Authorization, key: Key | None = None) -> UnsignedTokenResponse:
-        """Return the response without its signature; `key` is given if it had to be chosen before."""
+
+class Prepare(Protocol):
+    """What narrows an authorization to the request, chooses the key and makes the claims, and stores nothing."""
+
+    def __call__(self, authorization: Authorization, key: Key | None = None) -> Issue:
+        """Return what issues the tokens; `key` is given if it had to be chosen before.
+
+        It may wait for a function of the operator, so it must not be called within a transaction.
+        """
 
 
 class Workload(Enum):
@@ -94,8 +101,8 @@ class Grant:
     """One grant of the token endpoint."""
 
     type: GrantType
-    execute: Callable[[TokenRequest, GrantContext, Issue], UnsignedTokenResponse]
-    """Return what `issue` returns for the most that the request is allowed; raise OAuthError to refuse it."""
+    execute: Callable[[TokenRequest, GrantContext, Prepare], UnsignedTokenResponse]
+    """Prepare and issue tokens for the most that the request is allowed; raise OAuthError to refuse it."""
     check: Callable[[TokenRequest, GrantContext], None] = _nothing
     """Refuse what can be refused without the expensive part of `execute`; change nothing."""
     parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

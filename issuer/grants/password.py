@@ -4,7 +4,7 @@ RFC 9700 section 2.4 forbids it to other clients, which would see the password. 
 """
 
 from issuer.accounts.login import AuthenticatedUser
-from issuer.grants.context import Grant, GrantContext, Issue, TokenRequest, Workload
+from issuer.grants.context import Grant, GrantContext, Prepare, TokenRequest, Workload
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import GrantType
 from issuer.tokens.authorization import Authorization
@@ -19,7 +19,7 @@ def check(request: TokenRequest, context: GrantContext) -> None:
     context.login.check(username, request.origin, request.now)
 
 
-def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> UnsignedTokenResponse:
+def execute(request: TokenRequest, context: GrantContext, prepare: Prepare) -> UnsignedTokenResponse:
     """Authorize a user with the right password for the scope of the account; raise LoginFailed."""
     key = context.signing_key(request.now)
 
@@ -35,7 +35,8 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
             user=user,
             may_have_no_scope=True,
         )
-        return issue(authorization, key)
+        issue = prepare(authorization, key)
+        return issue()
 
     username, password = request.require("username"), request.require("password")
     return context.login.authenticate(username, password, request.origin, request.now, authorized)

@@ -1,4 +1,4 @@
-"""What all grants have in common: authenticate the client, check, execute the grant, narrow, keep the session, sign.
+"""What all grants have in common: authenticate the client, check, execute, narrow, claims, keep the session, sign.
 
 A check that no grant may forget belongs here. Each grant is a module of its own, listed in `registry`.
 """
@@ -6,11 +6,12 @@ A check that no grant may forget belongs here. Each grant is a module of its own
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from issuer.accounts.login import hashing_queue
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.client import FIRST_PARTY, Client, audience_among
-from issuer.grants.context import Grant, GrantContext, TokenRequest
+from issuer.grants.context import Grant, GrantContext, Issue, TokenRequest
 from issuer.grants.registry import GRANTS
 from issuer.grants.response import TokenResponse, UnsignedTokenResponse
 from issuer.keyring.key import Key
@@ -76,6 +77,7 @@ class Pipeline:
         self._access_tokens = access_tokens
         self._id_tokens = id_tokens
         self._further_claims = further_claims
+        self.claims_may_block = further_claims.may_block
         off = set() if password_login else {GrantType.PASSWORD}
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
@@ -129,6 +131,8 @@ class Pipeline:
 
     def sign(self, response: UnsignedTokenResponse) -> TokenResponse:
         """Sign the access token and, if there is one, the id_token; raise Unavailable if this node no longer can."""
+        if response.signed:
+            return response.signed
         authorization, family = response.authorization, response.family
         token = self._access_tokens.sign(authorization, family, response.key, response.now)
         return TokenResponse(
@@ -169,38 +173,49 @@ class Pipeline:
     ) -> UnsignedTokenResponse:
         request = replace(checked.request, now=now, found=found)
 
-        def issue(authorization: Authorization, key: Key | None = None) -> UnsignedTokenResponse:
-            return self._issue(request, authorization, key)
+        def prepare(authorization: Authorization, key: Key | None = None) -> Issue:
+            return self._prepare(request, authorization, key)
 
         with self._guard.limit_credentials(request.origin, now):
             try:
-                return checked.grant.execute(request, self._context, issue)
+                return checked.grant.execute(request, self._context, prepare)
             except ReuseDetected as reuse:
                 self._sessions.end_reused(reuse, now)
                 raise
 
-    def _issue(self, request: TokenRequest, allowed: Authorization, key: Key | None) -> UnsignedTokenResponse:
-        origin, now = request.origin, request.now
+    def _prepare(self, request: TokenRequest, allowed: Authorization, key: Key | None) -> Issue:
         audience = audience_among(request.resources, allowed.audience)
         granted = _narrowed(request.scope, allowed)
         scope = granted
         if request.resources:  # the session keeps the rest: its next token may be for another resource
-            scope = scope_at(audience, granted, self._context.resources)
+            scope = scope_at(audience, granted, self._context.resources, request.now)
         # Before the session changes: a node that cannot sign, or a failure to make the claims, must not use up a
-        # refresh token.
-        key = key or self._access_tokens.signing_key(now)
+        # code or a refresh token.
+        key = key or self._access_tokens.signing_key(request.now)
         authorization = replace(self._with_claims(request, allowed, scope), scope=scope, audience=audience)
+        return partial(self._issue, request, replace(allowed, scope=granted), authorization, key)
+
+    def _issue(
+        self, request: TokenRequest, held: Authorization, authorization: Authorization, key: Key
+    ) -> UnsignedTokenResponse:
+        """Start or renew the session with what is `held`; tokens for a resource have less, the `authorization`."""
+        origin, now = request.origin, request.now
         renewed, family = None, None
-        match allowed.family:
+        match held.family:
             case NewFamily() as new:
-                renewed, family = self._sessions.start(new, replace(allowed, scope=granted), origin, now)
+                renewed, family = self._sessions.start(new, held, origin, now)
             case Renewal() as renewal:
                 renewed, family = self._sessions.renew(renewal, origin, now), renewal.family
                 if request.found is None:
                     renewed = self._sessions.rotate(renewal, renewed, origin, now)
         if GrantType.REFRESH_TOKEN not in request.client.grant_types:
             renewed = None  # the session exists nevertheless: access tokens end with it
-        return UnsignedTokenResponse(authorization, family, key, now, renewed)
+        response = UnsignedTokenResponse(authorization, family, key, now, renewed)
+        if family and renewed and renewed.is_repeat:
+            # Before the only repeat is used up: a node that cannot sign returns no token.
+            response = replace(response, signed=self.sign(response))
+            self._sessions.claim_repeat(renewed.token, family, now)
+        return response
 
     def _with_claims(
         self, request: TokenRequest, allowed: Authorization, scope: frozenset[str]

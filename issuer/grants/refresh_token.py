@@ -4,7 +4,7 @@ What presenting a token leads to is decided in `tokens.refresh`; the database en
 """
 
 from issuer.digests import digest
-from issuer.grants.context import NO_AUDIENCE, Grant, GrantContext, Issue, TokenRequest, Workload
+from issuer.grants.context import NO_AUDIENCE, Grant, GrantContext, Prepare, TokenRequest, Workload
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import GrantType, InvalidGrant, InvalidScope, UnknownToken
 from issuer.throttling.limits import subnet
@@ -14,7 +14,7 @@ from issuer.tokens.identity import IDENTITY_SCOPES
 from issuer.tokens.redemption import redeem
 
 
-def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> UnsignedTokenResponse:
+def execute(request: TokenRequest, context: GrantContext, prepare: Prepare) -> UnsignedTokenResponse:
     """Authorize the holder of a valid refresh token for the scope of its session that user and client still have."""
     presented = request.require("refresh_token")
     found = (
@@ -36,10 +36,10 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
     # The identity scopes are granted by the user, not by an operator.
     held = user.effective_scope | IDENTITY_SCOPES
     scope = context.entitlements.scope(client, family.scope) & held
-    audience = context.entitlements.audience(client, family.audience)
+    audience = context.entitlements.audience(client, family.audience, request.now)
     if not audience:
         raise InvalidGrant(NO_AUDIENCE)
-    return issue(
+    issue = prepare(
         Authorization(
             user.id,
             family.client_id,
@@ -51,6 +51,7 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
             id_token_claims=client.id_token_claims,
         )
     )
+    return issue()
 
 
 GRANT = Grant(

@@ -20,6 +20,8 @@ class UnsignedTokenResponse:
     now: datetime
     renewed: Renewed | None = None
     """The refresh token, if there is one."""
+    signed: "TokenResponse | None" = field(default=None, repr=False)
+    """The response itself, if it had to be signed before."""
 
     @property
     def sign_in(self) -> SignIn | None:

@@ -5,6 +5,7 @@ What a user has is bounded by the grants, and what a client may request at all b
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from issuer.clients.client import FIRST_PARTY_ID, Client, matched
 from issuer.clients.resources import Resources
@@ -27,9 +28,10 @@ class Entitlements:
         """Return what of a scope the client may have."""
         return held if client.id == FIRST_PARTY_ID else held & scope_limit(client)
 
-    def audience(self, client: Client, held: tuple[str, ...]) -> tuple[str, ...]:
+    def audience(self, client: Client, held: tuple[str, ...], now: datetime | None = None) -> tuple[str, ...]:
         """Return which audiences the client may have, as they are registered now; raise StoreError.
 
+        With `now`, open resources may be as they were a second before: see `clients.resources`.
         Empty if all were taken away, or all but the issuer: tokens for userinfo alone would be of no use to the
         client, which has to sign the user in again.
         """
@@ -39,7 +41,7 @@ class Entitlements:
         allowed = {matched(each): each for each in reversed(own)}
         others = tuple(each for each in held if matched(each) not in allowed)
         if others:
-            allowed.update({matched(each): each for each in self.resources.opened(others)})
+            allowed.update({matched(each): each for each in self.resources.opened(others, now)})
         kept = tuple(dict.fromkeys(allowed[matched(each)] for each in held if matched(each) in allowed))
         is_for_services = any(each != self.issuer for each in held)
         return () if is_for_services and all(each == self.issuer for each in kept) else kept

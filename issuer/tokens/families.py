@@ -3,7 +3,6 @@
 What presenting a token leads to is decided in `refresh`; `refresh_rotation` enforces single use.
 """
 
-import uuid
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -58,7 +57,7 @@ class Sessions:
     ) -> tuple[Renewed, Family]:
         """Start a session; return its first refresh token and its family. Raise AccountChanged if the account did."""
         family = Family(
-            id=str(uuid.uuid4()),
+            id=new.id,
             user_id=authorization.subject,
             client_id=authorization.client_id,
             scope=authorization.scope,
@@ -79,7 +78,7 @@ class Sessions:
     def renew(self, renewal: Renewal, origin: Origin, now: datetime) -> Renewed:
         """Decide which refresh token to answer with: the successor, or the presented one if it must not rotate yet.
 
-        A rotation is not stored here: see `rotate`. Raise RepeatRefused.
+        Nothing is stored here: see `rotate` and `claim_repeat`.
         """
         if renewal.redemption is Redemption.ROTATE:
             token = successor(renewal.presented, renewal.token.successor_seed, renewal.family.id)
@@ -90,16 +89,19 @@ class Sessions:
             )
         if renewal.following is None:
             return Renewed(renewal.presented)
-        if not self._families.claim_repeat(digest(renewal.following), now):
-            self._record(SessionEvent.REPEAT_REFUSED, renewal.family, now)
-            raise RepeatRefused
-        self._record(SessionEvent.REPEATED, renewal.family, now)
         return Renewed(renewal.following, is_repeat=True)
+
+    def claim_repeat(self, following: str, family: Family, now: datetime) -> None:
+        """Record that the successor of a used token is returned again; raise RepeatRefused if it was already."""
+        if not self._families.claim_repeat(digest(following), now):
+            self._record(SessionEvent.REPEAT_REFUSED, family, now)
+            raise RepeatRefused
+        self._record(SessionEvent.REPEATED, family, now)
 
     def rotate(self, renewal: Renewal, renewed: Renewed, origin: Origin, now: datetime) -> Renewed:
         """Store the rotation of `renewed`, if it has one. If another request used the token first, this is a repeat.
 
-        Raise RepeatRefused, ReuseDetected, or InvalidGrant if the session has ended.
+        Raise ReuseDetected, or InvalidGrant if the session has ended.
         """
         if renewed.rotation is None or self._families.rotate(renewed.rotation):
             return replace(renewed, rotation=None)

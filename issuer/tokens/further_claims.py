@@ -6,6 +6,7 @@ the function returns is checked here, at each token.
 
 import importlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +22,8 @@ from issuer.oauth import OAuthError, ServerError
 
 CLAIMS_MOST_BYTES: Final = 2048
 """Of the JSON of all claims of a function: common servers accept tokens of up to 8 KiB."""
+SLOW_SECONDS: Final = 1.0
+REPORT_SECONDS: Final = 60.0
 
 log = structlog.get_logger("issuer.tokens")
 
@@ -62,12 +65,18 @@ class ClaimsRequest:
 class FurtherClaims(Protocol):
     """Returns the further claims of an access token."""
 
+    @property
+    def may_block(self) -> bool:
+        """Whether a call may take long."""
+
     def __call__(self, user: User | None, client: Client, scope: frozenset[str]) -> Claims:
         """Return claims by name, as JSON values; raise ServerError if that fails, after logging why."""
 
 
 class ClaimsOfAttributes:
     """The attributes of these names, for users who have them."""
+
+    may_block = False
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
@@ -81,17 +90,37 @@ class ClaimsOfAttributes:
 class ClaimsOfFunction:
     """What a function of the operator returns."""
 
-    def __init__(self, function: Callable[[ClaimsRequest], object]) -> None:
+    may_block = True
+
+    def __init__(
+        self,
+        function: Callable[[ClaimsRequest], object],
+        seconds: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._function = function
+        self._seconds = seconds
+        self._reported_at: float | None = None
 
     def __call__(self, user: User | None, client: Client, scope: frozenset[str]) -> Claims:
         """Return the checked result of the function, never on the event loop: it may take its time."""
         require_blocking_allowed()
+        began = self._seconds()
         try:
             return _checked(self._function(_request(user, client, scope)))
         except (Exception, SystemExit) as error:
             log.exception("the function in ISSUER_CLAIMS failed; no token was issued", client=client.id)
             raise ServerError from error
+        finally:
+            self._report(began, self._seconds(), client)
+
+    def _report(self, began: float, ended: float, client: Client) -> None:
+        """Log a slow call, at most once a minute; one that never returns cannot be ended, and is not logged."""
+        is_due = self._reported_at is None or ended - self._reported_at >= REPORT_SECONDS
+        if ended - began > SLOW_SECONDS and is_due:
+            self._reported_at = ended
+            log.warning(
+                "the function in ISSUER_CLAIMS is slow", client=client.id, seconds=round(ended - began, 1)
+            )
 
 
 def further_claims(source: tuple[str, ...]) -> FurtherClaims:

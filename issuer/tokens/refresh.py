@@ -6,6 +6,7 @@ as sessions.
 
 import hashlib
 import secrets
+import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -111,6 +112,7 @@ class NewFamily:
     """For a log-in by password: the family starts only while its hash is still the user's."""
     sign_in: SignIn | None = None
     """For a sign-in with a browser."""
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def test_a_session_that_starts_while_its_client_is_deleted_is_ended(each_databas
             remove_client(each_database, APP.id, NOW)
             return None
         with codes.redeeming():
-            if not codes.use(made[number], NOW):
+            if not codes.use(made[number], NOW, "a session"):
                 return None
             family = Family(str(uuid.uuid4()), session.user_id, APP.id, SCOPE, ("x",), NOW, NOW + MONTH)
             assert families.start(family, stored(new_refresh_token(family.id), family, NOW, MONTH))

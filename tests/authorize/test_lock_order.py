@@ -34,7 +34,7 @@ def test_codes_and_authentications_of_one_user_at_the_same_time_all_succeed(each
         if number % 3 == 1:
             return consents.give(owner.id, a_request(), SCOPE, NOW, NOW)
         code = code_for(a_request(), session, SCOPE, "a sid", digest(str(number)), NOW)
-        return codes.add(code, None, NOW) and codes.use(code, NOW)
+        return codes.add(code, None, NOW) and codes.use(code, NOW, "a session")
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(sign_in, range(24)))

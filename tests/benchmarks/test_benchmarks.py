@@ -265,7 +265,7 @@ def test_the_issuer_can_read_seeded_rows(tmp_path: Path) -> None:
         stored = codes.find(code)
         assert stored is not None
         assert stored.user_id == seeding.user_id(number)
-        assert codes.use(stored, stored.auth_time)
+        assert codes.use(stored, stored.auth_time, "a session")
     assert ClientStore(database).by_id(seeding.client_id(0)) is not None
     found = [FamilyStore(database).find(digest(token)) for token in tokens]
     assert [each.user.username for each in found if each] == [seeding.username(number) for number in range(2)]

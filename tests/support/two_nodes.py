@@ -16,9 +16,11 @@ from issuer.database.database import Database
 from issuer.grants.context import GrantContext
 from issuer.grants.pipeline import Pipeline
 from issuer.oauth import InvalidGrant, OAuthRequest
+from issuer.signing.public_key import PublicKey
 from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
+from issuer.tokens.access_tokens import AccessToken
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.entitlements import Entitlements
 from issuer.tokens.event_store import SessionEventStore
@@ -26,7 +28,7 @@ from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.further_claims import ClaimsOfAttributes
 from issuer.tokens.refresh import Grace, NewFamily
-from support.defaults import REFRESH_GRACE, START
+from support.defaults import REFRESH_GRACE, START, sound_key
 
 SKEW = timedelta(seconds=30)
 GRACE = Grace(REFRESH_GRACE, SKEW)
@@ -44,10 +46,13 @@ class Time:
 
 
 class KeyRingStub:
-    """Replaces the key ring: there is always a key, and nothing is signed."""
+    """Replaces the key ring: there is always a key, and its signatures are empty."""
 
-    def signing_key(self, now: datetime) -> datetime:
-        return now
+    def signing_key(self, _now: datetime) -> PublicKey:
+        return sound_key("any")
+
+    def sign(self, *_args: object) -> AccessToken:
+        return AccessToken("", 1)
 
 
 class Node:

@@ -126,14 +126,15 @@ EXECUTORS: Mapping[Workload, Callable[[TokenCall], Awaitable[TokenResponse]]] = 
 }
 
 
-def _workload(form: OAuthRequest) -> Workload:
+def _workload(form: OAuthRequest, *, claims_may_block: bool) -> Workload:
     """Return the workload that chooses the executor; any executor refuses an unknown grant."""
     grant = GRANTS.get(form.parameters.get("grant_type", ""))
     if grant is None:
         return Workload.SIGNING
-    # The keys that verify an assertion may have to be fetched, and must not delay the rotations of others.
-    is_slow = grant.workload is Workload.ROTATION and "client_assertion" in form.parameters
-    return Workload.SIGNING if is_slow else grant.workload
+    # Neither keys that have to be fetched to verify an assertion, nor a slow function of the operator, must delay the
+    # rotations of others.
+    is_slow = claims_may_block or "client_assertion" in form.parameters
+    return Workload.SIGNING if is_slow and grant.workload is Workload.ROTATION else grant.workload
 
 
 def report_token(instruments: Instruments, grant: str, answer: TokenResponse, began: float) -> None:
@@ -191,7 +192,7 @@ async def token(request: Request) -> Response:
     issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
     instruments = Instruments.of(request)
     grant_type = request.scope["grant"] = instruments.grant_label(form.parameters.get("grant_type"))
-    execute = EXECUTORS[_workload(form)]
+    execute = EXECUTORS[_workload(form, claims_may_block=issuer.tokens.pipeline.claims_may_block)]
     answered = await execute(
         TokenCall(
             issuer.tokens, issuer.accounts.hashing_pool, issuer.clock, form, origin, request.app.state.signing
