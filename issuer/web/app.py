@@ -87,6 +87,8 @@ ENDPOINTS = (
     forgot,
     address,
 )
+SLOW_THREADS = 10
+"""Of the 40 threads of a process: how many may wait at once for the function in ISSUER_CLAIMS."""
 FAST_PATHS = {**jwks.FAST_PATHS, **token.FAST_PATHS}
 
 
@@ -137,6 +139,7 @@ def _set_state(app: FastAPI, issuer: Issuer, *, alone: bool) -> None:
     app.state.supervisor = build_supervisor(issuer, app.state.instruments, app.state.logouts_due)
     app.state.probe = health.Probe(app.state.supervisor)
     app.state.signing = _signing_runner(issuer, alone=alone)
+    app.state.slow_threads = anyio.CapacityLimiter(SLOW_THREADS)
     app.state.metrics_limiter = anyio.CapacityLimiter(1)
 
 

@@ -12,15 +12,18 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from support.authorizing import App, an_app, sign_in
 from support.defaults import ALICE, Build, MovableClock
+from support.servers import eventually
 
 from issuer.clients.client import FIRST_PARTY
 from issuer.clock import system_clock
 from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.tokens.further_claims import REPORT_SECONDS, SLOW_SECONDS, ClaimsOfFunction, ClaimsRequest
-from issuer.web.app import create_app
+from issuer.web.app import SLOW_THREADS, create_app
 
 PATIENCE_SECONDS = 60.0
+THREADS = 50
+"""More than a process has for all requests."""
 
 
 class Function:
@@ -29,11 +32,14 @@ class Function:
     def __init__(self) -> None:
         self.waits_for = self.fails_for = ""
         self.is_waiting, self.go_on = threading.Event(), threading.Event()
+        self.waiting, self.lock = 0, threading.Lock()
 
     def __call__(self, request: ClaimsRequest) -> object:
         if request.client.id == self.fails_for:
             raise LookupError
         if request.client.id == self.waits_for:
+            with self.lock:
+                self.waiting += 1
             self.is_waiting.set()
             assert self.go_on.wait(PATIENCE_SECONDS)
         return {"groups": []}
@@ -122,6 +128,25 @@ def test_while_the_function_waits_others_refresh_and_another_node_redeems_a_code
         finally:
             function.go_on.set()
         assert waiting.result() == 200
+
+
+def test_requests_that_wait_for_the_function_leave_threads_to_others(
+    web: TestClient, issuer: Issuer, function: Function
+) -> None:
+    machine = an_app(issuer, redirect_uris=[], is_trusted=False)
+    form = {"grant_type": "client_credentials", **machine.credentials}
+    token = web.post("/oauth2/token", data=form).json()["access_token"]
+    function.waits_for = machine.client_id
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting = [pool.submit(web.post, "/oauth2/token", data=form) for _ in range(THREADS)]
+        try:
+            eventually(lambda: function.waiting == SLOW_THREADS, "the threads are used up")
+            asked = {"token": token, **machine.credentials}
+            assert web.post("/oauth2/introspect", data=asked).json()["active"]
+            assert not any(each.done() for each in waiting)
+        finally:
+            function.go_on.set()
+        assert {each.result().status_code for each in waiting} == {200}
 
 
 @BOTH

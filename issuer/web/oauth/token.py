@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import anyio
 import anyio.to_thread
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -87,6 +88,7 @@ class TokenCall:
     origin: Origin
     signing: Callable[[Callable[[], TokenResponse]], Awaitable[TokenResponse]]
     """Runs a signature, on a thread of its own if this process has one for that."""
+    slow_threads: anyio.CapacityLimiter
 
     def grant(self) -> UnsignedTokenResponse:
         """Do everything except signing."""
@@ -100,6 +102,12 @@ class TokenCall:
 async def _sign(call: TokenCall) -> TokenResponse:
     """Execute on the event loop if nothing blocks: a thread costs more than the work."""
     unsigned = await run_inline_or_on_thread(call.grant)
+    return await call.signing(partial(call.tokens.pipeline.sign, unsigned))
+
+
+async def _sign_with_slow_claims(call: TokenCall) -> TokenResponse:
+    """Execute on one of few threads: a function of the operator that hangs must not take those of all requests."""
+    unsigned = await anyio.to_thread.run_sync(call.grant, limiter=call.slow_threads)
     return await call.signing(partial(call.tokens.pipeline.sign, unsigned))
 
 
@@ -126,15 +134,15 @@ EXECUTORS: Mapping[Workload, Callable[[TokenCall], Awaitable[TokenResponse]]] = 
 }
 
 
-def _workload(form: OAuthRequest, *, claims_may_block: bool) -> Workload:
-    """Return the workload that chooses the executor; any executor refuses an unknown grant."""
+def _executor(form: OAuthRequest, *, claims_may_block: bool) -> Callable[[TokenCall], Awaitable[TokenResponse]]:
+    """Return what executes a request; anything refuses an unknown grant."""
     grant = GRANTS.get(form.parameters.get("grant_type", ""))
-    if grant is None:
-        return Workload.SIGNING
-    # Neither keys that have to be fetched to verify an assertion, nor a slow function of the operator, must delay the
-    # rotations of others.
-    is_slow = claims_may_block or "client_assertion" in form.parameters
-    return Workload.SIGNING if is_slow and grant.workload is Workload.ROTATION else grant.workload
+    workload = grant.workload if grant else Workload.SIGNING
+    if claims_may_block and workload is not Workload.HASHING:
+        return _sign_with_slow_claims
+    # The keys that verify an assertion may have to be fetched, and must not delay the rotations of others.
+    is_slow = workload is Workload.ROTATION and "client_assertion" in form.parameters
+    return EXECUTORS[Workload.SIGNING if is_slow else workload]
 
 
 def report_token(instruments: Instruments, grant: str, answer: TokenResponse, began: float) -> None:
@@ -192,10 +200,16 @@ async def token(request: Request) -> Response:
     issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
     instruments = Instruments.of(request)
     grant_type = request.scope["grant"] = instruments.grant_label(form.parameters.get("grant_type"))
-    execute = EXECUTORS[_workload(form, claims_may_block=issuer.tokens.pipeline.claims_may_block)]
+    execute = _executor(form, claims_may_block=issuer.tokens.pipeline.claims_may_block)
     answered = await execute(
         TokenCall(
-            issuer.tokens, issuer.accounts.hashing_pool, issuer.clock, form, origin, request.app.state.signing
+            issuer.tokens,
+            issuer.accounts.hashing_pool,
+            issuer.clock,
+            form,
+            origin,
+            request.app.state.signing,
+            request.app.state.slow_threads,
         )
     )
     report_token(instruments, grant_type, answered, began)
