@@ -134,7 +134,9 @@ EXECUTORS: Mapping[Workload, Callable[[TokenCall], Awaitable[TokenResponse]]] = 
 }
 
 
-def _executor(form: OAuthRequest, *, claims_may_block: bool) -> Callable[[TokenCall], Awaitable[TokenResponse]]:
+def _executor(
+    form: OAuthRequest, *, claims_may_block: bool
+) -> Callable[[TokenCall], Awaitable[TokenResponse]]:
     """Return what executes a request; anything refuses an unknown grant."""
     grant = GRANTS.get(form.parameters.get("grant_type", ""))
     workload = grant.workload if grant else Workload.SIGNING
