@@ -131,8 +131,8 @@ class Settings(MailSettings):
     )
     assertion_audience: Annotated[Literal["issuer", "any"], values.ANY_CASE] = Field(
         "issuer",
-        description="The `aud` of client assertions: `issuer`, its URL as one string; `any`, also the token endpoint"
-        " or a list, for old libraries.",
+        description="The `aud` of client assertions: `issuer`, its URL as one string; `any`, also the token endpoint,"
+        " that of pushed requests, or a list, for old libraries.",
     )
     claims: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
