@@ -56,7 +56,6 @@ async def authorize(
     try:
         taken = await anyio.to_thread.run_sync(step)
     except NoRedirect as error:
-        Instruments.of(request).request_refused(request.scope, error.code)
         return _refused(request, error, url)
     if isinstance(taken, ToPage):
         to = redirect(request, taken.page, ticket=taken.ticket, reason=taken.reason or "")
@@ -117,6 +116,7 @@ def _require_short(encoded: bytes | str, most: int = REQUEST_MOST_BYTES) -> None
 
 def _refused(request: Request, error: NoRedirect, issuer_url: str) -> Response:
     """Return a page for an error that must not be sent to a client; developers see more, on their own computer."""
+    Instruments.of(request).request_refused(request.scope, error.code)
     details = [("Error", error.description)]
     if error.sent and is_loopback(issuer_url):
         details.append(("Sent", error.sent))
