@@ -13,7 +13,6 @@ from types import MappingProxyType
 SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """One scope token, RFC 6749 section 3.3."""
 SCOPE_SYNTAX = "scope is a list of printable ASCII words separated by spaces"
-BLANKS = re.compile(r"[ \t\r\n]+")
 CLIENT_ID_MOST_CHARACTERS = 512
 
 
@@ -69,6 +68,7 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_RESPONSE_TYPE = "unsupported_response_type"
     REQUEST_NOT_SUPPORTED = "request_not_supported"
     REQUEST_URI_NOT_SUPPORTED = "request_uri_not_supported"
+    REGISTRATION_NOT_SUPPORTED = "registration_not_supported"
     INVALID_REQUEST_URI = "invalid_request_uri"
     LOGIN_REQUIRED = "login_required"
     CONSENT_REQUIRED = "consent_required"
@@ -275,7 +275,7 @@ def parse_scope(text: str) -> frozenset[str]:
 
     Several blanks, as forms and shells may produce, separate two tokens like one.
     """
-    tokens = [token for token in BLANKS.split(text) if token]
+    tokens = [token for token in re.split(r"[ \t\r\n]+", text) if token]
     if not all(SCOPE_TOKEN.fullmatch(token) for token in tokens):
         raise InvalidScope(SCOPE_SYNTAX)
     return frozenset(tokens)

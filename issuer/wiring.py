@@ -160,8 +160,8 @@ def _accounts(settings: Settings, database: Database, guard: Guard, mails: UserM
 def _clients(settings: Settings, policy: Policy, database: Database, guard: Guard) -> Clients:
     proxy = settings.proxy.get_secret_value() if settings.proxy else None
     store, key_sets = ClientStore(database), ClientKeys(settings.trusted_authorities(), proxy)
-    endpoint = () if settings.assertion_audience == "issuer" else (f"{settings.url}/oauth2/token",)
-    audiences = (settings.url, *endpoint)
+    endpoints = () if settings.assertion_audience == "issuer" else ("/oauth2/token", "/oauth2/par")
+    audiences = (settings.url, *(f"{settings.url}{path}" for path in endpoints))
     authentication = ClientAuthentication(store, key_sets, guard, audiences, policy.clock_skew)
     http = OutgoingHttp(settings.trusted_authorities(), proxy)
     resources = Resources(database)

@@ -54,6 +54,13 @@ class RequestURINotSupported(OAuthError):
     description = "request_uri must be one that a pushed request returned (RFC 9126)"
 
 
+class RegistrationNotSupported(OAuthError):
+    """The request has the parameter `registration`, OpenID Connect Core section 3.1.2.6."""
+
+    code = ErrorCode.REGISTRATION_NOT_SUPPORTED
+    description = "the parameter registration is not supported; an operator registers clients"
+
+
 class LoginRequired(OAuthError):
     """With `prompt=none`: the user is not signed in, or has to sign in again."""
 

@@ -205,7 +205,8 @@ class Flow:
         code = new_code()
 
         def is_consented() -> bool:
-            return not self._consents.covers(session.user_id, request, scope, begun.started, now).needed
+            asked = scope_to_allow(request, scope)
+            return not self._consents.covers(session.user_id, request, asked, begun.started, now).needed
 
         with suppress(SessionDeleted):
             sid = self._sessions.sid(session, request.client.id)

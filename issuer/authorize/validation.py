@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from issuer.authorize.claims_request import ClaimsRequest, read_claims_request
 from issuer.authorize.errors import (
     NoRedirect,
+    RegistrationNotSupported,
     RequestNotSupported,
     RequestURINotSupported,
     UnsupportedResponseType,
@@ -153,6 +154,8 @@ def _require_supported(given: Mapping[str, str], client: Client, *, is_pushed: b
         raise RequestNotSupported
     if "request_uri" in given:
         raise RequestURINotSupported
+    if "registration" in given:
+        raise RegistrationNotSupported
     if client.requires_par and not is_pushed:
         raise InvalidRequest("this client must push its requests (RFC 9126)")
     if given.get("response_mode", ResponseMode.QUERY) not in set(ResponseMode):

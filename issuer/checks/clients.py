@@ -16,9 +16,9 @@ def without_pkce(clients: ClientStore) -> Iterator[Finding]:
     for client in registered:
         if not client.requires_pkce and client.disabled_at is None:
             yield warning(
-                f"the client {client.id} ({client.name}) was registered with --no-pkce and has never used PKCE: who"
-                " obtains one of its codes may use it to sign in there as the user, unless the application checks the"
-                " nonce of ID tokens; if it can use PKCE, require it",
+                f"the client {client.id} ({client.name}) may sign users in without PKCE (--no-pkce): who obtains one"
+                " of its codes may use it to sign in there as the user, unless the application checks the nonce of ID"
+                " tokens; if it can use PKCE, require it",
                 Fix(Kind.CLIENT_WITHOUT_PKCE, f"issuer clients require-pkce {client.id}"),
             )
 

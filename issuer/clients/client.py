@@ -47,7 +47,7 @@ class Client:
     is_trusted: bool = False
     """Whether users are not asked for consent."""
     requires_pkce: bool = True
-    """False: registered with --no-pkce, and it has never used PKCE."""
+    """False: set by --no-pkce, until it uses PKCE."""
     requires_par: bool = False
     """Whether its authorization requests must be pushed, RFC 9126 section 5."""
     id_token_claims: tuple[str, ...] = ()

@@ -131,8 +131,8 @@ class Settings(MailSettings):
     )
     assertion_audience: Annotated[Literal["issuer", "any"], values.ANY_CASE] = Field(
         "issuer",
-        description="The `aud` of client assertions: `issuer`, its URL as one string; `any`, also the token endpoint"
-        " or a list, for old libraries.",
+        description="The `aud` of client assertions: `issuer`, its URL as one string; `any`, also the token endpoint,"
+        " that of pushed requests, or a list, for old libraries.",
     )
     claims: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -141,6 +141,11 @@ class Settings(MailSettings):
     )
     username_claim: Annotated[Literal["on", "off"], values.ANY_CASE] = Field(
         "on", description="Whether access tokens of users have the claim `username`."
+    )
+    public_scopes: str = Field(
+        "",
+        description="Scopes of services, separated by spaces, that `scopes_supported` lists beside those about the"
+        " user: clients may request all that are listed there.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of pages that may use `/login`, `/logout` and `/users`, separated by commas."
@@ -176,6 +181,7 @@ class Settings(MailSettings):
     _split = field_validator("cors_origins", "trusted_proxies", "claims", mode="before")(values.split)
     _are_origins = field_validator("cors_origins")(values.origins)
     _are_claims = field_validator("claims")(values.claims)
+    _are_scopes = field_validator("public_scopes")(values.scopes)
     _are_networks = field_validator("trusted_proxies")(values.networks)
     _is_database_url = field_validator("database_url")(values.database_url)
     _is_issuer_url = field_validator("url")(urls.issuer_url)

@@ -30,6 +30,7 @@ _NAMES = (
     "event_retention",
     "claims",
     "username_claim",
+    "public_scopes",
 )
 
 

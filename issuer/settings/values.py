@@ -16,7 +16,7 @@ from issuer import urls
 from issuer.accounts.attributes import require_claim_name
 from issuer.addresses import parse_network
 from issuer.database.url import parse
-from issuer.oauth import InvalidRequest
+from issuer.oauth import InvalidRequest, InvalidScope, format_scope, parse_scope
 from issuer.signing.algorithms import ALGORITHMS
 
 LONGEST = timedelta(days=3650)
@@ -150,6 +150,14 @@ def claims(value: tuple[str, ...]) -> tuple[str, ...]:
     try:
         return tuple(dict.fromkeys(map(require_claim_name, value)))
     except InvalidRequest as error:
+        raise ValueError(error.description) from None
+
+
+def scopes(text: str) -> str:
+    """Return scopes, separated by spaces and without duplicates."""
+    try:
+        return format_scope(parse_scope(text))
+    except InvalidScope as error:
         raise ValueError(error.description) from None
 
 

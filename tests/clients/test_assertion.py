@@ -43,7 +43,8 @@ def test_a_client_gets_a_token_for_an_assertion_signed_with_its_key(
     assert (answer.status_code, answer.json()["scope"]) == (200, "items:read")
 
 
-OTHER_AUDIENCES = [f"{ISSUER}/oauth2/token", [ISSUER], [f"{ISSUER}/oauth2/token", "https://other.test"]]
+ENDPOINTS = f"{ISSUER}/oauth2/token", f"{ISSUER}/oauth2/par"
+OTHER_AUDIENCES = [*ENDPOINTS, [ISSUER], [ENDPOINTS[0], "https://other.test"]]
 
 
 @pytest.mark.parametrize("audience", [*OTHER_AUDIENCES, [], ISSUER.upper(), f"{ISSUER}/", {"url": ISSUER}, 1])
@@ -72,7 +73,7 @@ def test_an_assertion_with_a_duplicate_claim_is_rejected(web: TestClient, client
 
 
 @pytest.mark.parametrize("audience", [ISSUER, *OTHER_AUDIENCES])
-def test_a_setting_allows_the_token_endpoint_and_several_audiences_for_old_libraries(
+def test_a_setting_allows_endpoints_and_several_audiences_for_old_libraries(
     made: Build, settings: Settings, audience: Any
 ) -> None:
     issuer = made(settings.model_copy(update={"assertion_audience": "any"}))

@@ -69,6 +69,7 @@ ISSUER = {
     "ISSUER_ASSERTION_AUDIENCE": Row("any", any_case=True),
     "ISSUER_CLAIMS": Row("department,site"),
     "ISSUER_USERNAME_CLAIM": Row("off", any_case=True),
+    "ISSUER_PUBLIC_SCOPES": Row("items:read items:write"),
     "ISSUER_CORS_ORIGINS": Row("https://a.example,https://b.example:8443"),
     "ISSUER_TRUSTED_PROXIES": Row("10.0.0.0/8,192.0.2.1"),
     "ISSUER_METRICS_TOKEN": Row(SECRET, secret=True),

@@ -175,7 +175,7 @@ class Conformance:
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json"), answer.text
         assert answer.headers["cache-control"] == "no-store"
         body = answer.json()
-        assert (body["token_type"].lower(), body["expires_in"] > 0) == ("bearer", True)
+        assert (body["token_type"], body["expires_in"] > 0) == ("Bearer", True)
         claims = self.id_token(body["id_token"], client or self.first)
         assert claims.get("nonce") == nonce
         half = hashlib.sha256(body["access_token"].encode()).digest()[:16]

@@ -69,4 +69,5 @@ async def login(
     )
     report_token(Instruments.of(request), GrantType.PASSWORD.value, answer, began)
     no_store(response)
-    return token_body(answer)
+    # As FastAPI's tutorial spells it.
+    return token_body(answer).model_copy(update={"token_type": "bearer"})

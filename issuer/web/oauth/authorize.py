@@ -56,7 +56,6 @@ async def authorize(
     try:
         taken = await anyio.to_thread.run_sync(step)
     except NoRedirect as error:
-        Instruments.of(request).request_refused(request.scope, error.code)
         return _refused(request, error, url)
     if isinstance(taken, ToPage):
         to = redirect(request, taken.page, ticket=taken.ticket, reason=taken.reason or "")
@@ -72,11 +71,12 @@ async def authorize_by_form(request: Request, browser: BrowserDep, url: UrlDep) 
     del browser  # for the device cookie
     require_type(request.headers.get("content-type", ""), (FORM,))
     try:
-        parameters = _parameters((await read_body(request)).rstrip(b"\r\n"))
+        query = urlencode(_parameters((await read_body(request)).rstrip(b"\r\n")))
+        _require_short(query)  # it may have become longer: a form need not escape everything
     except NoRedirect as error:
         return _refused(request, error, url)
     to = redirect(request, AUTHORIZE)
-    to.headers["Location"] += f"?{urlencode(parameters)}"
+    to.headers["Location"] += f"?{query}"
     to.headers.update(_UNFRAMED)
     return to
 
@@ -102,16 +102,21 @@ def _step(flow: Flow, parameters: Parameters, visitor: Visitor, clock: Clock) ->
 
 def _parameters(encoded: bytes) -> Parameters:
     """Return the parameters of a request; raise NoRedirect: what is ambiguous names no certain client."""
-    if len(encoded) > (_TICKET_MOST_BYTES if encoded.startswith(b"ticket=") else REQUEST_MOST_BYTES):
-        raise NoRedirect(f"the request is larger than {REQUEST_MOST_BYTES} bytes; push it instead (RFC 9126)")
+    _require_short(encoded, _TICKET_MOST_BYTES if encoded.startswith(b"ticket=") else REQUEST_MOST_BYTES)
     try:
         return read_verbatim(encoded)
     except InvalidRequest as error:
         raise NoRedirect(error.description) from None
 
 
+def _require_short(encoded: bytes | str, most: int = REQUEST_MOST_BYTES) -> None:
+    if len(encoded) > most:
+        raise NoRedirect(f"the request is larger than {REQUEST_MOST_BYTES} bytes; push it instead (RFC 9126)")
+
+
 def _refused(request: Request, error: NoRedirect, issuer_url: str) -> Response:
     """Return a page for an error that must not be sent to a client; developers see more, on their own computer."""
+    Instruments.of(request).request_refused(request.scope, error.code)
     details = [("Error", error.description)]
     if error.sent and is_loopback(issuer_url):
         details.append(("Sent", error.sent))

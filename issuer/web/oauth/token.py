@@ -53,7 +53,7 @@ class TokenBody(BaseModel):
         description="A signed JWT, RFC 9068; verify it with the keys of the JWKS.",
         examples=["eyJhbGciOiJSUzI1NiIs…"],
     )
-    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - RFC 6750, as the first tutorial spells it
+    token_type: Literal["Bearer", "bearer"] = "Bearer"  # noqa: S105 - OpenID Connect Core 3.1.3.3
     expires_in: int = Field(description="Seconds until the access token expires.", examples=[600])
     scope: str = Field(description="The granted scopes, separated by spaces.", examples=["items:read"])
     id_token: str | None = Field(

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from issuer.authorize.sign_out import LogoutRequest, SignOut
+from issuer.oauth import ErrorCode
 from issuer.sessions.session import BrowserSession
 from issuer.web.deps import SessionsDep
 from issuer.web.http.ambiguity import UnambiguousRoute
@@ -19,7 +20,7 @@ from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.errors import NO_STORE
 from issuer.web.http.forms import FormDep
 from issuer.web.pages.browser import delete_session_cookie
-from issuer.web.pages.errors import PageError, message, text_of
+from issuer.web.pages.errors import PageError, message, render_error, text_of
 from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.paths import LOGOUT, SIGNOUT
 from issuer.web.pages.rendering import FORM_POLICY, LEAVING_POLICY, redirect, render, with_cookies
@@ -31,7 +32,9 @@ EXPIRED = PageError("This page was open for too long, or was sent by another sit
 
 
 def refused(request: Request, error: ErrorResponse) -> Response:
-    """Return an error of sign-out as a page, which leads to sign-out without a client; never a redirect."""
+    """Return an error of sign-out as a page, never a redirect; that of a client's request leads to sign-out here."""
+    if error.code != ErrorCode.INVALID_REQUEST:
+        return render_error(request, error)
     return message(
         request,
         "The application cannot sign you out",

@@ -46,6 +46,7 @@ def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
         "grant_types_supported": sorted(issuer.tokens.pipeline.grants),
         **_client_authentication(endpoints),
         "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
+        "scopes_supported": list(dict.fromkeys((*IdentityScope, *issuer.settings.public_scopes.split()))),
         **_sign_in(supported_prompts(is_registration_open=issuer.settings.registration == "open")),
     }
 
@@ -58,7 +59,6 @@ def _sign_in(prompts: frozenset[Prompt]) -> dict[str, Any]:
         "code_challenge_methods_supported": [METHOD],
         "authorization_response_iss_parameter_supported": True,  # RFC 9207
         "prompt_values_supported": [prompt for prompt in Prompt if prompt in prompts],
-        "scopes_supported": list(IdentityScope),
         "subject_types_supported": [SUBJECT_TYPE],
         "claims_supported": list(dict.fromkeys((*ID_TOKEN_CLAIMS, *USERINFO_CLAIMS))),
         "claims_parameter_supported": True,
@@ -109,6 +109,7 @@ _METADATA = {
     "introspection_endpoint_auth_methods_supported": list(CONFIDENTIAL_METHODS),
     "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
     "id_token_signing_alg_values_supported": ["RS256"],
+    "scopes_supported": list(IdentityScope),
     **_sign_in(frozenset(Prompt)),
 }
 

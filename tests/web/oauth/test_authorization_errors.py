@@ -171,6 +171,7 @@ REFUSALS = [
     ({"request": "eyJhbGciOiJub25lIn0.e30."}, "request_not_supported"),
     ({"request_uri": "https://app.example/request.jwt"}, "request_uri_not_supported"),
     ({"request_uri": "urn:example:x", "response_type": None}, "request_uri_not_supported"),
+    ({"registration": "{}"}, "registration_not_supported"),
     ({"prompt": "none login"}, "invalid_request"),
     ({"prompt": "perhaps"}, "invalid_request"),
     ({"prompt": "Login"}, "invalid_request"),

@@ -118,28 +118,36 @@ def test_no_session_outlives_the_withdrawal_of_consent(
         assert answered.status_code == 400 or not is_refreshed(web, app, answered)
 
 
+@pytest.mark.parametrize("left", [frozenset[str](), frozenset({"openid", "items:read"})])
 def test_a_code_is_not_issued_for_consent_that_is_withdrawn_during_the_request(
-    web: TestClient, issuer: Issuer, session: BrowserSession, monkeypatch: pytest.MonkeyPatch
+    web: TestClient,
+    issuer: Issuer,
+    session: BrowserSession,
+    monkeypatch: pytest.MonkeyPatch,
+    left: frozenset[str],
 ) -> None:
-    app = an_app(issuer, is_trusted=False)
+    app, claims = an_app(issuer, is_trusted=False), {"claims": '{"userinfo": {"email": null}}'}
     web.cookies.set("issuer_device", "d" * 43, domain="testserver.local", path="/")
-    _, given = page(app.asks(web))
+    _, given = page(app.asks(web, **claims))
     form = fields_of(web.get("/consent", params=given).text)
     assert web.post("/consent", data={**form, "decision": "allow"}, follow_redirects=False).status_code == 303
-    assert app.code(web)
+    assert app.code(web, **claims)
     consents = issuer.authorize.consents
     covers, withdrawals = consents.covers, [session.user_id]
 
     def covers_before_a_withdrawal(*args: Any) -> ConsentState:
         found = covers(*args)
         while withdrawals:
-            consents.withdraw(withdrawals.pop(), app.client_id, issuer.clock())
+            user_id = withdrawals.pop()
+            consents.withdraw(user_id, app.client_id, issuer.clock())
+            if left:
+                consents.give(user_id, args[1], left, issuer.clock(), issuer.clock())
         return found
 
     monkeypatch.setattr(consents, "covers", covers_before_a_withdrawal)
-    path, _ = page(app.asks(web))
+    path, _ = page(app.asks(web, **claims))
     assert path == "/signin"
-    assert page(app.asks(web))[0] == "/consent"
+    assert page(app.asks(web, **claims))[0] == "/consent"
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -119,6 +119,16 @@ def test_refusals_are_counted_by_endpoint_grant_and_reason(
     assert moved("issuer_requests_refused_total") == len(requests)
 
 
+def test_sign_ins_that_cannot_start_are_counted(web: TestClient, moved: Callable[..., float]) -> None:
+    repeated = "client_id=a&client_id=b"
+    web.get(f"/oauth2/authorize?{repeated}")
+    web.post(
+        "/oauth2/authorize", content=repeated, headers={"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    refused = {"endpoint": "/oauth2/authorize", "reason": "invalid_request"}
+    assert moved("issuer_requests_refused_total", **refused) == 2
+
+
 def test_no_stranger_can_choose_the_value_of_a_label(web: TestClient, moved: Callable[..., float]) -> None:
     for path in ("/a", "/b", "/.well-known/jwks.json/c", "/users/me/sessions/d"):
         web.get(path)

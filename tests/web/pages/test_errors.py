@@ -16,7 +16,7 @@ def test_a_browser_gets_a_page_for_an_unknown_path_and_a_program_json(web: TestC
     assert web.get("/nowhere").json()["error"] == "not_found"
 
 
-@pytest.mark.parametrize("path", ["/signin", "/signup"])
+@pytest.mark.parametrize("path", ["/signin", "/signup", "/signout"])
 def test_another_method_is_answered_with_a_page(web: TestClient, path: str) -> None:
     answer = web.put(path)
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")

@@ -108,6 +108,13 @@ def test_prompt_create_is_listed_only_while_registration_is_open(made: Build, se
     assert prompts == ["none", "login", "consent", "select_account"]
 
 
+def test_of_the_scopes_of_services_those_that_are_public_are_listed(made: Build, settings: Settings) -> None:
+    public = settings.model_copy(update={"public_scopes": "email items:read"})
+    with TestClient(create_app(made(public))) as web:
+        listed = [web.get(path).json()["scopes_supported"] for path in DOCUMENTS]
+    assert listed == [["openid", "profile", "email", "offline_access", "items:read"]] * 2
+
+
 def test_the_issuer_url_is_never_taken_from_the_host_header(web: TestClient, alice: str) -> None:
     answer = web.get(DOCUMENTS[1], headers={"Host": "evil.example"})
     assert "evil" not in answer.text
