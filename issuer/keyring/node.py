@@ -44,10 +44,12 @@ class _Loaded:
     """Why the others could not be opened."""
 
 
-def ring_warnings(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
-    """Return what is overdue or missing in the ring."""
+def ring_warnings(
+    ring: KeyRing, policy: Policy, now: datetime, maintained_at: datetime | None = None
+) -> list[str]:
+    """Return what is overdue in the ring, and what was missing after its last maintenance; by default that is now."""
     overdue = ring.overdue_since(policy, now)
-    missing = ring.shortfall(now, policy)
+    missing = ring.shortfall(maintained_at or now, policy)
     return [
         *([f"key rotation has been overdue since {instant(overdue)}"] if overdue else []),
         *([f"{missing} of {policy.standby_keys} standby keys are missing"] if missing else []),
@@ -146,7 +148,8 @@ class Node:
         return [
             *([f"since {instant(failure.since)}: {reason}"] if failure else []),
             *([clock] if (clock := self._rotation.clocks.warning()) else []),
-            *ring_warnings(self.view.ring, self._policy, now),
+            # A standby that is missing since the last refresh is created by the next one.
+            *ring_warnings(self.view.ring, self._policy, now, self.view.refreshed_at),
             *([crowded] if (crowded := too_many_keys(self.view.ring, self._policy, now)) else []),
         ]
 

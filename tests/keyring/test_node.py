@@ -62,6 +62,17 @@ def test_a_process_that_cannot_open_the_new_current_key_stops_signing_and_keeps_
     assert node.warnings() == []
 
 
+def test_a_routine_rotation_causes_no_warning_until_the_next_refresh_adds_a_standby(site: Site) -> None:
+    node = site.node("a")
+    signs_from = node.refresh().ring.standbys(site.clock())[0].activates_at
+    assert signs_from is not None
+    site.clock.advance(seconds=(signs_from - site.clock()).total_seconds() - 0.5)
+    node.refresh()
+    site.clock.advance(seconds=0.5)
+    assert (node.view.ring.standbys(site.clock()), node.warnings()) == ((), [])
+    assert len(node.refresh().ring.standbys(site.clock())) == 1
+
+
 def test_a_process_that_cannot_generate_a_key_reports_it_and_keeps_signing_and_publishing(
     site: Site,
 ) -> None:
