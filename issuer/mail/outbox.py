@@ -24,6 +24,8 @@ WAITS = (timedelta(minutes=2), timedelta(minutes=5), timedelta(minutes=20))
 ATTEMPTS_MOST = len(WAITS) + 1
 DUE_MOST = 10_000
 """Rows of the table: beyond that nothing is added, until some are sent."""
+NOTICES_MOST = 5_000
+"""Beyond so many rows no notice is added: the rest is for mails that a person waits for."""
 
 
 class MailKind(StrEnum):
@@ -37,6 +39,10 @@ class MailKind(StrEnum):
     PASSWORD_CHANGED = "password changed"  # noqa: S105 - a kind of mail
     ADDRESS_CHANGED = "address changed"
     NEW_DEVICE = "new device"
+
+
+NOTICES = {MailKind.PASSWORD_CHANGED, MailKind.ADDRESS_CHANGED, MailKind.NEW_DEVICE}
+"""Mails that nobody waits for."""
 
 
 mails = Table(
@@ -98,10 +104,11 @@ class Outbox(WorkQueue[Mail]):
             "attempts": 0,
             "due_at": now,
         }
-        due = select(func.count()).select_from(select(mails.c.id).limit(DUE_MOST).subquery())
+        most = NOTICES_MOST if kind in NOTICES else DUE_MOST
+        due = select(func.count()).select_from(select(mails.c.id).limit(most).subquery())
         # The account may be deleted meanwhile: then nobody is left to be told.
         with suppress(IntegrityError), self._database.write() as connection:
-            if (connection.scalar(due) or 0) >= DUE_MOST:
+            if (connection.scalar(due) or 0) >= most:
                 return False
             connection.execute(insert(mails).values(row))
         return True
