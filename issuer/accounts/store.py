@@ -234,9 +234,8 @@ class AccountStore:
             return after
 
     def set_profile(self, user_id: str, profile: Profile, now: datetime, *events: Event) -> None:
-        """Replace the name and the e-mail address."""
-        canonical = canonical_email(profile.email)
-        self._update(user_id, events, **vars(profile), canonical_email=canonical, updated_at=now)
+        """Replace the name and the e-mail address; the caller has locked the account, or knows nothing of them."""
+        self._update(user_id, events, **profile_columns(profile, now))
 
     def invite_again(self, user: User, password_hash: str, now: datetime) -> bool:
         """Replace the hash of a password that nobody knows; return False if the user has chosen one meanwhile."""
@@ -254,6 +253,11 @@ class AccountStore:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             record(connection, *events)
+
+
+def profile_columns(profile: Profile, now: datetime) -> dict[str, object]:
+    """Return the columns of a profile that was changed at `now`."""
+    return {**vars(profile), "canonical_email": canonical_email(profile.email), "updated_at": now}
 
 
 def _row(user: User) -> dict[str, object]:

@@ -13,21 +13,13 @@ from issuer.accounts.roles import ROLES_MOST, NoSuchRole, RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.administration.clients import require_short
+from issuer.administration.users import NoSuchUser, change_user
 from issuer.audit.event import Event, EventAction
 from issuer.errors import NothingToDo, Refused
-from issuer.oauth import InvalidRequest, format_scope
+from issuer.oauth import format_scope
 
 Recording = Callable[[User, User], Event]
 """Returns the event of a change of a user, before and after."""
-Change = Callable[[User], Mapping[str, object]]
-"""Returns the columns to store for a user as stored."""
-
-
-class NoSuchUser(InvalidRequest):
-    """The account was deleted meanwhile."""
-
-    def __init__(self, username: str) -> None:
-        super().__init__(f"{username} was deleted meanwhile")
 
 
 def grant_scope(
@@ -39,7 +31,7 @@ def grant_scope(
     only: bool = False,
 ) -> User:
     """Grant further own scopes, or with `only` exactly these; raise InvalidScope if they are too long together."""
-    return _changed(
+    return change_user(
         accounts,
         user,
         lambda stored: {"scope": require_short(scope if only else stored.scope | scope)},
@@ -57,7 +49,7 @@ def revoke_scope(
             raise NothingToDo(f"{user.username} has none of these scopes{_by_roles(stored, scope)}")
         return {"scope": stored.scope - scope}
 
-    return _changed(accounts, user, narrowed, _scope_event(event))
+    return change_user(accounts, user, narrowed, _scope_event(event))
 
 
 def _scope_event(event: Event | None) -> Recording | None:
@@ -112,19 +104,12 @@ def set_attributes(
     The event names them without their values, which are personal.
     """
     recorded = replace(event, detail=" ".join(sorted(changes))) if event else None
-    return _changed(
+    return change_user(
         accounts,
         user,
         lambda stored: {"attributes": attributes.changed(stored.attributes, changes)},
         (lambda _before, _after: recorded) if recorded else None,
     )
-
-
-def _changed(accounts: AccountStore, user: User, change: Change, event: Recording | None) -> User:
-    found = accounts.change(user.id, change, event)
-    if found is None:
-        raise NoSuchUser(user.username)
-    return found
 
 
 def _reread(accounts: AccountStore, user: User) -> User:

@@ -175,7 +175,8 @@ def test_a_failure_to_queue_a_notice_does_not_fail_the_sign_in(
 
 
 def test_nobody_is_told_at_an_address_that_is_not_verified(issuer: Issuer, alice: User) -> None:
-    change_profile(issuer.accounts.store, alice, issuer.clock(), email_verified=False)
+    store, mails = issuer.accounts.store, issuer.administration.mails
+    change_profile(store, mails, alice, issuer.clock(), email_verified=False)
     log_in(issuer)
     assert due(issuer) == []
 
@@ -189,6 +190,17 @@ def test_a_changed_password_is_told_and_a_first_one_is_not(
     administration.reset_links.set_password(administration.reset_links.token(bob, now), NEW, now)
     assert deliver(issuer) == Round(delivered=1)
     assert server.messages[0]["Subject"] == "Your password was changed"
+
+
+def test_an_address_that_an_operator_changes_gets_a_notice(
+    issuer: Issuer, alice: User, server: MailServer
+) -> None:
+    store, mails = issuer.accounts.store, issuer.administration.mails
+    for changes in ({"name": "Alice"}, {"email": "new@example.com"}, {"email": "newer@example.com"}):
+        change_profile(store, mails, alice, issuer.clock(), **changes)
+    assert deliver(issuer) == Round(delivered=1)
+    (message,) = server.messages
+    assert (message["Subject"], message["To"]) == ("Your e-mail address was changed", "alice@example.com")
 
 
 # Invitations
@@ -205,6 +217,25 @@ def test_an_invitation_by_mail_proves_the_address(issuer: Issuer, server: MailSe
     stored = issuer.accounts.store.by_id(bob.id)
     assert stored
     assert (stored.email_verified, stored.invited_at) == (True, None)
+
+
+def test_a_link_keeps_what_was_changed_while_the_password_was_hashed(
+    issuer: Issuer, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    administration, accounts, now = issuer.administration, issuer.accounts, issuer.clock()
+    change_profile(accounts.store, administration.mails, alice, now, email_verified=False)
+    token = administration.reset_links.token(alice, now, proves="alice@example.com")
+    hashed = accounts.passwords.hash
+
+    def slow(password: str) -> str:
+        change_profile(accounts.store, administration.mails, alice, now, name="Alice Liddell")
+        return hashed(password)
+
+    monkeypatch.setattr(accounts.passwords, "hash", slow)
+    administration.reset_links.set_password(token, NEW, now)
+    stored = accounts.store.by_id(alice.id)
+    assert stored
+    assert (stored.name, stored.email_verified) == ("Alice Liddell", True)
 
 
 def test_an_invitation_is_not_sent_to_who_has_a_password_by_then(issuer: Issuer, alice: User) -> None:

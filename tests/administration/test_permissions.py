@@ -11,7 +11,6 @@ from issuer.accounts.roles import NoSuchRole, Role, RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.administration.permissions import (
-    NoSuchUser,
     grant_roles,
     grant_scope,
     kept_by_roles,
@@ -19,6 +18,7 @@ from issuer.administration.permissions import (
     revoke_scope,
 )
 from issuer.administration.user_overview import end_session, overview, sessions_of
+from issuer.administration.users import NoSuchUser
 from issuer.database.database import Database
 from issuer.errors import NothingToDo, Refused
 from issuer.oauth import InvalidScope

@@ -193,7 +193,10 @@ def test_a_form_of_another_site_confirms_nothing(issuer: Issuer, web: TestClient
 def test_a_removed_address_gets_a_notice(
     issuer: Issuer, web: TestClient, alice: User, server: MailServer, headers: dict[str, str]
 ) -> None:
-    assert web.patch("/users/me", json={"email": None}, headers=headers).json()["email"] is None
+    assert (
+        web.patch("/users/me", json={"email": None, "password": PASSWORD}, headers=headers).json()["email"]
+        is None
+    )
     deliver(issuer)
     assert "Your e-mail address was changed" in [message["Subject"] for message in server.messages]
     assert stored(issuer, alice).email is None
