@@ -30,7 +30,7 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.accounts.freed_names import FreedNames
 from issuer.accounts.profile import Profile, canonical_email
-from issuer.accounts.roles import role_columns
+from issuer.accounts.roles import role_columns, user_roles
 from issuer.accounts.user import User, canonical_username
 from issuer.audit.event import Event
 from issuer.audit.events import record
@@ -178,6 +178,13 @@ class AccountStore:
         found = select(*user_columns()).where(*theirs).order_by(users.c.created_at, users.c.id).limit(most)
         with self._database.read() as connection:
             rows = connection.execute(found).all()
+        return each_readable(rows, read_user)[0]
+
+    def with_role(self, name: str) -> list[User]:
+        """Return the accounts that have a role."""
+        theirs = users.c.id.in_(select(user_roles.c.user_id).where(user_roles.c.role == name))
+        with self._database.read() as connection:
+            rows = connection.execute(select(*user_columns()).where(theirs).order_by(users.c.username)).all()
         return each_readable(rows, read_user)[0]
 
     def decoy_hash(self, username: str) -> str | None:
