@@ -1,34 +1,47 @@
 """Tables of work that is done in the background, such as messages to be sent: each row by one process at a time.
 
-The tables and what is done belong to other modules. A table has the columns `id`, `attempts` and `due_at`.
+The tables and what is done belong to other modules. A table has the columns of `queue_columns`, and its own.
 """
 
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Row, Table, and_, bindparam, delete, or_, select, update
+from sqlalchemy import Column, Integer, Row, String, Table, and_, bindparam, delete, or_, select, update
 
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, each_readable
+from issuer.database.types import Instant
 
 
-class Job(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Job:
     """A row of such a table."""
 
-    @property
-    def id(self) -> str:
-        """The primary key."""
+    id: str
+    created_at: datetime
+    attempts: int
+    """How often it was taken."""
+    due_at: datetime
+    """When it may be taken again."""
 
-    @property
-    def attempts(self) -> int:
-        """How often it was taken."""
 
-    @property
-    def due_at(self) -> datetime:
-        """When it may be taken again."""
+def queue_columns() -> tuple[Column[Any], ...]:
+    """Return the columns that each such table has."""
+    return (
+        Column("id", String(36), primary_key=True),
+        Column("created_at", Instant, nullable=False),
+        Column("attempts", Integer, nullable=False),
+        Column("due_at", Instant, nullable=False, index=True),
+    )
+
+
+def due_row(now: datetime) -> dict[str, object]:
+    """Return the values of these columns for a new job."""
+    return {"id": str(uuid.uuid4()), "created_at": now, "attempts": 0, "due_at": now}
 
 
 J = TypeVar("J", bound=Job)

@@ -216,7 +216,9 @@ def test_a_logout_token_expires_before_its_key_leaves_the_jwks(made: Build, sett
     short = made(settings.model_copy(update={"access_token_lifetime": timedelta(minutes=1)}))
     short.keys.node.refresh()
     key = short.tokens.jwt_signer.signing_key(START)
-    notice = LogoutNotice("n", "c", "u", "s", START, 1, START)
+    notice = LogoutNotice(
+        id="n", client_id="c", user_id="u", sid="s", created_at=START, attempts=1, due_at=START
+    )
     claims = jwt.decode(
         short.sessions.backchannel.token(notice, key, START), options={"verify_signature": False}
     )
