@@ -15,7 +15,7 @@ from issuer.web.pages import paths
 from issuer.web.pages.account import OUTDATED, Done
 from issuer.web.pages.account_view import SignedIn, signed_in
 from issuer.web.pages.errors import PageError, render_error, show_errors_by, text_of
-from issuer.web.pages.own_form import OwnForm
+from issuer.web.pages.page_form import PageForm
 from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import redirect
 
@@ -29,10 +29,9 @@ _FIELDS = {"password": "password", "e-mail": "email", "name": "name"}
 """The field that an error is about, by a word in its text."""
 
 
-def _form(page: PageRequest, who: SignedIn, sends_mail: bool, name: str, email: str) -> OwnForm:
-    values = {"name": name, "email": email, "sends_mail": sends_mail}
-    token = page.form_token(PURPOSE)
-    return OwnForm(page.request, "own_profile.html", who.user, token, _in_words, values)
+def _form(page: PageRequest, who: SignedIn, sends_mail: bool, name: str, email: str) -> PageForm:
+    values = {"user": who.user, "name": name, "email": email, "sends_mail": sends_mail}
+    return PageForm(page.request, "own_profile.html", page.form_token(PURPOSE), _in_words, values)
 
 
 def _in_words(error: ErrorResponse) -> PageError:

@@ -67,6 +67,9 @@ def test_a_user_who_forgot_the_password_chooses_another_with_a_link_by_mail(
     assert deliver(issuer) == Round(delivered=1)
     form = web.get(path_in(server.messages[0])).text
     assert send(web, "/reset", form, new_password=NEW).status_code == 303
+    for used in (web.get(path_in(server.messages[0])), send(web, "/reset", form, new_password=NEW)):
+        assert (used.status_code, "This link is not valid" in used.text) == (400, True)
+        assert 'href="/forgot">Get another link</a>' in used.text
     assert sign_in(web, "alice", PASSWORD).status_code == 401
     assert sign_in(web, "alice", NEW).headers["location"] == "/account"
     deliver(issuer)
