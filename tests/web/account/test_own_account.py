@@ -151,6 +151,19 @@ def test_tokens_of_a_trusted_application_change_nothing_once_it_is_disabled(
     assert web.patch("/users/me", json={"name": "Mallory"}, headers=bearer(token)).status_code == 401
 
 
+def test_the_devices_of_an_account_are_forgotten_when_its_user_deletes_it(
+    issuer: Issuer, web: TestClient, headers: dict[str, str]
+) -> None:
+    def known() -> int:
+        limits = issuer.accounts.limits.state("alice", issuer.clock())
+        return limits.known_devices + limits.known_networks
+
+    assert known() == 2
+    web.cookies.clear()  # another device, which the log-in of the deletion remembers
+    answer = web.request("DELETE", "/users/me", json={"password": PASSWORD}, headers=headers)
+    assert (answer.status_code, known()) == (204, 0)
+
+
 # The profile
 
 
