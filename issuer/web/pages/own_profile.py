@@ -64,7 +64,8 @@ async def change(
         return redirect(page.request, paths.SIGNIN)
     user, sends_mail, is_again = who.user, administration.mails.is_on, SEND_AGAIN in sent.parameters
     stored = user.name or "", user.email or ""
-    name, email = stored if is_again else (sent.parameters.get("name", ""), sent.parameters.get("email", ""))
+    typed = (sent.parameters.get(name, "").strip() for name in ("name", "email"))
+    name, email = stored if is_again else typed
     form = await anyio.to_thread.run_sync(_form, page, who, sends_mail, name, email)
     if not page.sent_own_form(sent, PURPOSE):
         return form.render(OUTDATED, status=400)
