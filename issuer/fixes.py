@@ -104,6 +104,8 @@ class Kind(StrEnum):
     TOO_MANY_KEYS = "more keys will be published than verifiers accept"
     SETTINGS_DIFFER = "a node of this installation has other settings"
     CLOCK = "the clock is wrong"
+    # Mail
+    MAIL_SERVER = "the mail server cannot be used"
     # Clients
     CLIENTS_WITHOUT_RS256 = "ID tokens are not signed by RS256, which every client can verify"
     CLIENT_WITHOUT_PKCE = "a client may sign users in without PKCE"

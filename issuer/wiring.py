@@ -242,6 +242,6 @@ def _administration(
         address_links=address_links,
         invitations=Invitations(store, accounts.passwords),
         own_account=OwnAccount(database, login, accounts.passwords, sessions.store, families, mails),
-        own_profile=OwnProfile(store, mails),
+        own_profile=OwnProfile(database, store, login, mails),
         reset_links=reset_links,
     )

@@ -30,7 +30,7 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.accounts.freed_names import FreedNames
 from issuer.accounts.profile import Profile, canonical_email
-from issuer.accounts.roles import role_columns
+from issuer.accounts.roles import role_columns, user_roles
 from issuer.accounts.user import User, canonical_username
 from issuer.audit.event import Event
 from issuer.audit.events import record
@@ -180,6 +180,13 @@ class AccountStore:
             rows = connection.execute(found).all()
         return each_readable(rows, read_user)[0]
 
+    def with_role(self, name: str) -> list[User]:
+        """Return the accounts that have a role."""
+        theirs = users.c.id.in_(select(user_roles.c.user_id).where(user_roles.c.role == name))
+        with self._database.read() as connection:
+            rows = connection.execute(select(*user_columns()).where(theirs).order_by(users.c.username)).all()
+        return each_readable(rows, read_user)[0]
+
     def decoy_hash(self, username: str) -> str | None:
         """Return the hash to verify a password against if `username` is unknown: that of some account, or None.
 
@@ -234,9 +241,8 @@ class AccountStore:
             return after
 
     def set_profile(self, user_id: str, profile: Profile, now: datetime, *events: Event) -> None:
-        """Replace the name and the e-mail address."""
-        canonical = canonical_email(profile.email)
-        self._update(user_id, events, **vars(profile), canonical_email=canonical, updated_at=now)
+        """Replace the name and the e-mail address; the caller has locked the account, or knows nothing of them."""
+        self._update(user_id, events, **profile_columns(profile, now))
 
     def invite_again(self, user: User, password_hash: str, now: datetime) -> bool:
         """Replace the hash of a password that nobody knows; return False if the user has chosen one meanwhile."""
@@ -254,6 +260,11 @@ class AccountStore:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             record(connection, *events)
+
+
+def profile_columns(profile: Profile, now: datetime) -> dict[str, object]:
+    """Return the columns of a profile that was changed at `now`."""
+    return {**vars(profile), "canonical_email": canonical_email(profile.email), "updated_at": now}
 
 
 def _row(user: User) -> dict[str, object]:

@@ -82,9 +82,11 @@ class MailDelivery:
         for error in damaged:
             log.error("damaged mail", reason=str(error))
         interrupted = [mail for mail in taken if mail.attempts > ATTEMPTS_MOST]
-        current = [
-            mail for mail in taken if mail.attempts <= ATTEMPTS_MOST and abs(now - mail.created_at) < FRESH
-        ]
+        timely = [mail for mail in taken if mail.attempts <= ATTEMPTS_MOST]
+        current = [mail for mail in timely if abs(now - mail.created_at) < FRESH]
+        for mail in timely:
+            if mail not in current:
+                log.warning("mail too old", kind=mail.kind, user=mail.user_id)
         requests = [mail for mail in current if mail.kind is MailKind.RESET_REQUEST]
         self._resolve(requests, now)
         messages = {mail.id: message for mail in current if (message := self._composed(mail, now))}

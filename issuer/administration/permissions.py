@@ -4,30 +4,25 @@ Changes take effect with the next token; refresh narrows sessions that hold more
 recorded with what it changed: callers give an event without that.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
 from issuer.accounts import attributes
-from issuer.accounts.roles import ROLES_MOST, NoSuchRole, RoleStore
+from issuer.accounts.roles import ROLES_MOST, NoSuchRole, Role, RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
-from issuer.administration.clients import require_short
+from issuer.administration.clients import SCOPE_MOST_CHARACTERS, require_short
+from issuer.administration.users import NoSuchUser, change_user
 from issuer.audit.event import Event, EventAction
+from issuer.database.database import Database
 from issuer.errors import NothingToDo, Refused
-from issuer.oauth import InvalidRequest, format_scope
+from issuer.oauth import format_scope
 
 Recording = Callable[[User, User], Event]
 """Returns the event of a change of a user, before and after."""
-Change = Callable[[User], Mapping[str, object]]
-"""Returns the columns to store for a user as stored."""
-
-
-class NoSuchUser(InvalidRequest):
-    """The account was deleted meanwhile."""
-
-    def __init__(self, username: str) -> None:
-        super().__init__(f"{username} was deleted meanwhile")
+NAMED_MOST = 5
+"""Users that an error names."""
 
 
 def grant_scope(
@@ -38,11 +33,21 @@ def grant_scope(
     *,
     only: bool = False,
 ) -> User:
-    """Grant further own scopes, or with `only` exactly these; raise InvalidScope if they are too long together."""
-    return _changed(
+    """Grant further own scopes, or with `only` exactly these.
+
+    Raise InvalidScope if they are too long, together with those of the roles of the user.
+    """
+
+    def granted(stored: User) -> Mapping[str, object]:
+        wanted = scope if only else stored.scope | scope
+        if wanted - stored.scope:
+            require_short(wanted | stored.role_scope)
+        return {"scope": wanted}
+
+    return change_user(
         accounts,
         user,
-        lambda stored: {"scope": require_short(scope if only else stored.scope | scope)},
+        granted,
         _scope_event(event),
     )
 
@@ -57,7 +62,7 @@ def revoke_scope(
             raise NothingToDo(f"{user.username} has none of these scopes{_by_roles(stored, scope)}")
         return {"scope": stored.scope - scope}
 
-    return _changed(accounts, user, narrowed, _scope_event(event))
+    return change_user(accounts, user, narrowed, _scope_event(event))
 
 
 def _scope_event(event: Event | None) -> Recording | None:
@@ -77,6 +82,31 @@ def kept_by_roles(user: User, scope: frozenset[str]) -> str:
 def _by_roles(user: User, scope: frozenset[str]) -> str:
     kept = format_scope(user.role_scope & scope)
     return f" of its own, but {kept} by a role; see: issuer users revoke-role" if kept else ""
+
+
+def set_role(database: Database, accounts: AccountStore, roles: RoleStore, role: Role, event: Event) -> bool:
+    """Store a role, in place of one of the same name; return whether it is new.
+
+    Raise Refused, and store nothing, if the scope of a user who has it would become too long.
+    """
+    with database.together():
+        before = roles.find(role.name)
+        is_new = roles.set(role, event)
+        if before and role.scope - before.scope:
+            _require_short_scopes(accounts.with_role(role.name))
+    return is_new
+
+
+def _require_short_scopes(holders: Iterable[User]) -> None:
+    names = [
+        user.username for user in holders if len(format_scope(user.effective_scope)) > SCOPE_MOST_CHARACTERS
+    ]
+    if names:
+        shown = ", ".join(names[:NAMED_MOST]) + ", …" * (len(names) > NAMED_MOST)
+        raise Refused(
+            f"{len(names)} of the users who have this role would have a scope of more than {SCOPE_MOST_CHARACTERS}"
+            f" characters: {shown}; see: issuer users show {names[0]}"
+        )
 
 
 def grant_roles(
@@ -112,19 +142,12 @@ def set_attributes(
     The event names them without their values, which are personal.
     """
     recorded = replace(event, detail=" ".join(sorted(changes))) if event else None
-    return _changed(
+    return change_user(
         accounts,
         user,
         lambda stored: {"attributes": attributes.changed(stored.attributes, changes)},
         (lambda _before, _after: recorded) if recorded else None,
     )
-
-
-def _changed(accounts: AccountStore, user: User, change: Change, event: Recording | None) -> User:
-    found = accounts.change(user.id, change, event)
-    if found is None:
-        raise NoSuchUser(user.username)
-    return found
 
 
 def _reread(accounts: AccountStore, user: User) -> User:

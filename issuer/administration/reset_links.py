@@ -3,13 +3,14 @@
 Nothing is stored: a link is bound to the hash of the password that it replaces. The page is `web.pages.reset`.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from issuer.accounts.account_lock import lock_enabled
 from issuer.accounts.passwords import COMMON, Passwords
-from issuer.accounts.profile import Profile
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, VerifiedPassword, require_password
 from issuer.administration.user_mails import UserMails
@@ -91,9 +92,8 @@ class ResetLinks:
             action, detail = EventAction.PASSWORD_CHANGED, "with a reset link"
             event = Event(now, by_user(user.id), action, user.id, detail=detail)
             self._families.set_password_hash(user.id, new_hash, now, events=[event])
-            if proves and user.email == proves:
-                verified = Profile(user.name, user.email, email_verified=True)
-                self._accounts.set_profile(user.id, verified, now)
+            if proves:
+                self._accounts.change(user.id, partial(_verified, proves, now))
             if user.invited_at is None:
                 self._mails.password_changed(user, now)
 
@@ -101,5 +101,10 @@ class ResetLinks:
         return URLSafeSerializer(self._secrets(now), salt="reset", signer_kwargs=SIGNATURE)
 
 
+def _verified(address: str, now: datetime, user: User) -> Mapping[str, object]:
+    """Return what is stored of a user for whom an address is proved."""
+    return {"email_verified": True, "updated_at": now} if user.email == address else {}
+
+
 def _not_valid() -> InvalidGrant:
-    return InvalidGrant("the link is not valid: it was used, or has expired; ask the operator for a new one")
+    return InvalidGrant("the link is not valid: it was used, or has expired; ask for a new one")

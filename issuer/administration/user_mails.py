@@ -13,6 +13,7 @@ from issuer.accounts.profile import EMAIL_MOST_CHARACTERS
 from issuer.accounts.user import User
 from issuer.database.errors import StoreError
 from issuer.mail.outbox import MailKind, Outbox
+from issuer.oauth import TooManyAttempts
 from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
 from issuer.throttling.user_agents import device_of
@@ -60,12 +61,22 @@ class UserMails:
         self._notify(MailKind.ADDRESS_CHANGED, user, now)
 
     def new_device(self, user: User, origin: Origin, now: datetime) -> None:
-        """Queue a notice of a sign-in; a failure is logged, as the user has signed in."""
+        """Queue a notice of a sign-in, of which each account gets a few an hour.
+
+        A failure is logged, as the user has signed in.
+        """
+        if self._outbox is None or not (user.email and user.email_verified):
+            return
         details = {"device": device_of(origin.user_agent), "address": origin.address or "unknown"}
         try:
+            self._guard.request_mail(MailKind.NEW_DEVICE, user.id, user.email, now)
             self._notify(MailKind.NEW_DEVICE, user, now, details)
+        except TooManyAttempts:
+            log.warning(
+                "mail not queued", kind=MailKind.NEW_DEVICE, user=user.id, reason="too many of this kind"
+            )
         except StoreError as error:
-            log.warning("mail not queued", kind=MailKind.NEW_DEVICE, reason=str(error))
+            log.warning("mail not queued", kind=MailKind.NEW_DEVICE, user=user.id, reason=str(error))
 
     def _notify(
         self, kind: MailKind, user: User, now: datetime, details: Mapping[str, str] | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from issuer.audit.store import AuditStore
-from issuer.checks import clients, configuration, passphrases, private_keys, ring, storage
+from issuer.checks import clients, configuration, mail, passphrases, private_keys, ring, storage
 from issuer.checks.finding import Finding, Severity, problem
 from issuer.clients.store import ClientStore
 from issuer.clock import Clock
@@ -52,6 +52,8 @@ def run_checks(clock: Clock) -> Iterator[CheckResult]:
         return
     configured = CheckResult("settings", tuple(_configured(settings)), _source())
     yield configured
+    if configured.is_sound and settings.mail_server:
+        yield CheckResult("mail server", tuple(mail.server(settings, settings.mail_server)))
     kept: tuple[Finding, ...] = ()
     if place := settings.key_directory:
         kept = (*private_keys.directory(place), *storage.room(_existing(place)))

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from issuer.audit.chain import integrity_error
 from issuer.audit.store import AuditStore
+from issuer.checks import mail
 from issuer.checks.finding import Finding, problem, warning
 from issuer.checks.storage import restore, run_statement
 from issuer.clock import duration
@@ -24,7 +25,7 @@ from issuer.keyring.ring import KeyRing
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.tombstone import Moved
 from issuer.settings.settings import Settings
-from issuer.settings.shared import shared_settings
+from issuer.settings.shared import MAIL, SET, shared_settings
 from issuer.settings.values import LONGEST
 from issuer.signing.signer import Signer
 
@@ -147,8 +148,14 @@ def _other_settings(settings: Settings, alive: Iterable[Heartbeat]) -> Iterator[
             yield problem(
                 f"{name} is {ours} here and {theirs} at the running issuer {node}: all nodes of an installation must"
                 " have the same value",
-                setting(Kind.SETTINGS_DIFFER, name, theirs),
+                _same(name, theirs),
             )
+
+
+def _same(name: str, value: str) -> Fix:
+    if name == MAIL:
+        return Fix(Kind.SETTINGS_DIFFER, mail.LINE if value == SET else f"{MAIL}=")
+    return setting(Kind.SETTINGS_DIFFER, name, value)
 
 
 def _several_hosts(settings: Settings, database: Database, alive: Iterable[Heartbeat]) -> Iterator[Finding]:

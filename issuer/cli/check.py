@@ -17,7 +17,7 @@ PASSED = ("✓", STYLES["passed"])
 
 
 def check(*, as_json: Json = False) -> None:
-    """Check settings, database, key ring and private keys; report what is wrong and how to fix it.
+    """Check settings, mail server, database, key ring and private keys; report what is wrong and how to fix it.
 
     Changes nothing. Exit 1 if there is a problem; warnings alone exit 0.
     """

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from issuer.accounts.roles import Role, require_role_name, require_role_scope
+from issuer.administration import permissions
 from issuer.administration.clients import require_scope
 from issuer.audit.event import EventAction
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
@@ -25,13 +26,17 @@ def set_role(
     *,
     as_json: Json = False,
 ) -> None:
-    """Create a role, or replace its scopes; users who have it get them with the next token."""
+    """Create a role, or replace its scopes; users who have it get them with the next token.
+
+    Refused if the scope of such a user would become too long.
+    """
     with misuse():
         name, wanted = require_role_name(name), require_role_scope(require_scope(scope))
     with opened() as issuer:
         roles = issuer.accounts.roles
         event = issuer.event(EventAction.ROLE_SET, detail=f"{name}, now: {format_scope(wanted)}")
-        is_new = roles.set(Role(name, wanted, issuer.clock()), event)
+        changed = Role(name, wanted, issuer.clock())
+        is_new = permissions.set_role(issuer.database, issuer.accounts.store, roles, changed, event)
         role = roles.find(name)
         if role is None:
             raise CommandError(f"the role {name} was deleted meanwhile")

@@ -124,6 +124,7 @@ def set_user_profile(
         user = find_user(issuer, username)
         user = change_profile(
             issuer.accounts.store,
+            issuer.administration.mails,
             user,
             issuer.clock(),
             issuer.event(EventAction.PROFILE_CHANGED, user_id=user.id),

@@ -4,7 +4,6 @@ So no secret is in the table. What is sent is decided in `administration.mail_de
 """
 
 import json
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,18 +11,20 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, ForeignKey, Integer, String, Table, Text, func, insert, select
+from sqlalchemy import Column, ForeignKey, String, Table, Text, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from issuer.database.database import Database, metadata
-from issuer.database.types import Instant, Member
-from issuer.database.work_queue import WorkQueue
+from issuer.database.types import Member
+from issuer.database.work_queue import Job, WorkQueue, due_row, queue_columns
 
 WAITS = (timedelta(minutes=2), timedelta(minutes=5), timedelta(minutes=20))
 """Between one attempt and the next; each is longer than a round takes, so that no mail is sent twice."""
 ATTEMPTS_MOST = len(WAITS) + 1
 DUE_MOST = 10_000
 """Rows of the table: beyond that nothing is added, until some are sent."""
+NOTICES_MOST = 5_000
+"""Beyond so many rows no notice is added: the rest is for mails that a person waits for."""
 
 
 class MailKind(StrEnum):
@@ -39,34 +40,31 @@ class MailKind(StrEnum):
     NEW_DEVICE = "new device"
 
 
+NOTICES = {MailKind.PASSWORD_CHANGED, MailKind.ADDRESS_CHANGED, MailKind.NEW_DEVICE}
+"""Mails that nobody waits for."""
+
+
 mails = Table(
     "mails",
     metadata,
-    Column("id", String(36), primary_key=True),
+    *queue_columns(),
     Column("kind", Member(MailKind), nullable=False),
     Column("user_id", String(36), ForeignKey("users.id"), index=True),
     Column("recipient", Text, nullable=False),
     Column("details", Text, nullable=False),
-    Column("created_at", Instant, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("due_at", Instant, nullable=False, index=True),
 )
 
 
-@dataclass(frozen=True)
-class Mail:
+@dataclass(frozen=True, kw_only=True)
+class Mail(Job):
     """A mail that is due."""
 
-    id: str
     kind: MailKind
     user_id: str | None
     recipient: str = field(repr=False)
     """An address; of a request, what was typed."""
     details: str = field(repr=False)
     """What its template names besides, as a JSON object."""
-    created_at: datetime
-    attempts: int
-    due_at: datetime
 
     def values(self) -> dict[str, Any]:
         """Return the details."""
@@ -89,19 +87,17 @@ class Outbox(WorkQueue[Mail]):
     ) -> bool:
         """Store that a mail is due; return False, and store nothing, if too many are due."""
         row = {
-            "id": str(uuid.uuid4()),
+            **due_row(now),
             "kind": kind,
             "user_id": user_id,
             "recipient": recipient,
             "details": json.dumps(details or {}),
-            "created_at": now,
-            "attempts": 0,
-            "due_at": now,
         }
-        due = select(func.count()).select_from(select(mails.c.id).limit(DUE_MOST).subquery())
+        most = NOTICES_MOST if kind in NOTICES else DUE_MOST
+        due = select(func.count()).select_from(select(mails.c.id).limit(most).subquery())
         # The account may be deleted meanwhile: then nobody is left to be told.
         with suppress(IntegrityError), self._database.write() as connection:
-            if (connection.scalar(due) or 0) >= DUE_MOST:
+            if (connection.scalar(due) or 0) >= most:
                 return False
             connection.execute(insert(mails).values(row))
         return True

@@ -18,7 +18,8 @@ REPLY_SECONDS = 10.0
 """How long to wait for a connection or a reply of the server."""
 ROUND_SECONDS = 30.0
 """After this no further message of a round is begun."""
-PERMANENT = 500
+TEMPORARY, PERMANENT = 400, 500
+"""From which codes on a failure is one, RFC 5321 section 4.2.1."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,30 @@ class MailSender(Protocol):
 class SmtpSender:
     """Sends mails to a server, in one connection for each round."""
 
-    def __init__(self, server: MailServer, own_name: str, authorities: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        server: MailServer,
+        own_name: str,
+        authorities: ssl.SSLContext | None = None,
+        reply_seconds: float = REPLY_SECONDS,
+    ) -> None:
         """Take the name of this host, and the authorities that the server is verified by; None: the system's."""
         self._server = server
+        self._reply_seconds = reply_seconds
         self._own_name = own_name
         self._authorities = authorities
+
+    def failure(self) -> str:
+        """Return why the server cannot be used, or an empty text; nothing is sent."""
+        try:
+            with self._connected() as connection:
+                connection.ehlo_or_helo_if_needed()
+                code, said = connection.noop()
+                if code >= TEMPORARY:
+                    raise smtplib.SMTPResponseException(code, said)
+        except (OSError, smtplib.SMTPException) as error:
+            return _reason(error)
+        return ""
 
     def send(self, messages: Sequence[EmailMessage]) -> list[Outcome]:
         """Return what became of each message."""
@@ -74,10 +94,10 @@ class SmtpSender:
         connection: smtplib.SMTP
         if server.security is Security.TLS:
             connection = smtplib.SMTP_SSL(
-                server.host, server.port, self._own_name, timeout=REPLY_SECONDS, context=self._context()
+                server.host, server.port, self._own_name, timeout=self._reply_seconds, context=self._context()
             )
         else:
-            connection = smtplib.SMTP(server.host, server.port, self._own_name, timeout=REPLY_SECONDS)
+            connection = smtplib.SMTP(server.host, server.port, self._own_name, timeout=self._reply_seconds)
         try:
             if server.security is Security.STARTTLS:
                 connection.starttls(context=self._context())  # raises if the server does not offer it
@@ -129,6 +149,8 @@ def _reason(error: OSError) -> str:
             text = "the server refused user and password"
         case smtplib.SMTPResponseException():
             text = f"the server answered {error.smtp_code}"
+        case smtplib.SMTPServerDisconnected() if isinstance(error.__context__, TimeoutError):
+            text = "the server does not answer"
         case smtplib.SMTPServerDisconnected():
             text = "the server closed the connection"
         case smtplib.SMTPNotSupportedError():

@@ -3,7 +3,6 @@
 Refresh families that end with a session are ended by `tokens.family_store`, in the same transaction.
 """
 
-import uuid
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -11,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, insert, join, select, true, up
 
 from issuer.clients.store import clients
 from issuer.database.rows import batched
+from issuer.database.work_queue import due_row
 from issuer.sessions.logout_notices import logout_notices
 from issuer.sessions.store import active_sessions, browser_sessions, client_sessions
 
@@ -48,10 +48,7 @@ def _queue_notices(connection: Connection, ids: Sequence[str], now: datetime) ->
         .select_from(both)
         .where(browser_sessions.c.id.in_(ids), *is_told())
     )
-    notices = [
-        {**row, "id": str(uuid.uuid4()), "created_at": now, "attempts": 0, "due_at": now}
-        for row in connection.execute(told).mappings()
-    ]
+    notices = [{**row, **due_row(now)} for row in connection.execute(told).mappings()]
     if notices:
         connection.execute(insert(logout_notices), notices)
 

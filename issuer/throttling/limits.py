@@ -58,7 +58,7 @@ REGISTRATION = Limit(free=30, first=_SECOND, longest=15 * _MINUTE, memory=_HOUR)
 RESET = Limit(free=20, first=_SECOND, longest=15 * _MINUTE, memory=_HOUR)
 """Of requests for a new password from one address: known and unknown accounts are counted alike."""
 MAIL = Limit(free=5, first=15 * _MINUTE, longest=4 * _HOUR, memory=_HOUR)
-"""Of mails to one account that anyone may cause, or that its applications ask for."""
+"""Of mails of one kind to one account: links that anyone may cause, and notices of new devices."""
 MEMORY = max(limit.forgotten_after for limit in (ACCOUNT, DEVICE, ADDRESS, SECRET, REGISTRATION, RESET, MAIL))
 """How long any count matters after its latest failure."""
 DEVICE_MEMORY = timedelta(days=90)

@@ -1,21 +1,26 @@
 """Mails to users, from the occasion to a real SMTP server, on both databases: whom they go to, and what is stored."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import insert, select
-from support.defaults import PASSWORD, Build, MovableClock
+from sqlalchemy import insert, select, text
+from structlog.testing import capture_logs
+from support.defaults import PASSWORD, START, Build, MovableClock
 from support.mail_server import MailServer, link_in, mail_server, text_of
 from support.mailing import FROM, a_user, deliver, sending
+from support.postgresql import temporary_database
 
 from issuer.accounts.profile import Profile
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.administration.account_deletion import delete_account
 from issuer.administration.users import change_profile
+from issuer.database.database import Database
 from issuer.database.work_queue import Round
-from issuer.mail.outbox import ATTEMPTS_MOST, DUE_MOST, WAITS, MailKind, Outbox, mails
+from issuer.mail.outbox import ATTEMPTS_MOST, DUE_MOST, NOTICES_MOST, WAITS, MailKind, Outbox, mails
 from issuer.maintenance.pruning import MAILS_KEPT, prune
 from issuer.oauth import LoginFailed, TooManyAttempts
 from issuer.services import Issuer
@@ -138,16 +143,40 @@ def test_a_sign_in_from_a_new_device_is_told_once(issuer: Issuer, alice: User, s
     assert deliver(issuer) == Round(delivered=1)
 
 
+def test_sign_ins_from_many_new_devices_are_told_a_few_times_an_hour_for_each_account(
+    issuer: Issuer, alice: User, clock: MovableClock
+) -> None:
+    a_user(issuer, "bob", "bob@example.com")
+
+    def log_in_from(network: str, number: int, username: str = "alice") -> None:
+        for each in range(number):
+            origin = Origin("", f"{network}.{each}")
+            issuer.accounts.login.authenticate(username, PASSWORD, origin, clock(), lambda _: None)
+
+    with capture_logs() as logged:
+        log_in_from("198.51.100", MAIL.free + 3)
+    assert due(issuer) == [MailKind.NEW_DEVICE] * (MAIL.free + 1)
+    assert [(line["kind"], line["user"]) for line in logged if line["event"] == "mail not queued"] == [
+        (MailKind.NEW_DEVICE, alice.id)
+    ] * 2
+    log_in_from("198.51.100", 1, "bob")
+    assert len(due(issuer)) == MAIL.free + 2
+    clock.advance(hours=6)
+    log_in_from("203.0.113", 1)
+    assert len(due(issuer)) == MAIL.free + 3
+
+
 def test_a_failure_to_queue_a_notice_does_not_fail_the_sign_in(
     issuer: Issuer, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issuer.mail.outbox.DUE_MOST", 0)
+    monkeypatch.setattr("issuer.mail.outbox.NOTICES_MOST", 0)
     log_in(issuer)
     assert due(issuer) == []
 
 
 def test_nobody_is_told_at_an_address_that_is_not_verified(issuer: Issuer, alice: User) -> None:
-    change_profile(issuer.accounts.store, alice, issuer.clock(), email_verified=False)
+    store, mails = issuer.accounts.store, issuer.administration.mails
+    change_profile(store, mails, alice, issuer.clock(), email_verified=False)
     log_in(issuer)
     assert due(issuer) == []
 
@@ -161,6 +190,17 @@ def test_a_changed_password_is_told_and_a_first_one_is_not(
     administration.reset_links.set_password(administration.reset_links.token(bob, now), NEW, now)
     assert deliver(issuer) == Round(delivered=1)
     assert server.messages[0]["Subject"] == "Your password was changed"
+
+
+def test_an_address_that_an_operator_changes_gets_a_notice(
+    issuer: Issuer, alice: User, server: MailServer
+) -> None:
+    store, mails = issuer.accounts.store, issuer.administration.mails
+    for changes in ({"name": "Alice"}, {"email": "new@example.com"}, {"email": "newer@example.com"}):
+        change_profile(store, mails, alice, issuer.clock(), **changes)
+    assert deliver(issuer) == Round(delivered=1)
+    (message,) = server.messages
+    assert (message["Subject"], message["To"]) == ("Your e-mail address was changed", "alice@example.com")
 
 
 # Invitations
@@ -177,6 +217,25 @@ def test_an_invitation_by_mail_proves_the_address(issuer: Issuer, server: MailSe
     stored = issuer.accounts.store.by_id(bob.id)
     assert stored
     assert (stored.email_verified, stored.invited_at) == (True, None)
+
+
+def test_a_link_keeps_what_was_changed_while_the_password_was_hashed(
+    issuer: Issuer, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    administration, accounts, now = issuer.administration, issuer.accounts, issuer.clock()
+    change_profile(accounts.store, administration.mails, alice, now, email_verified=False)
+    token = administration.reset_links.token(alice, now, proves="alice@example.com")
+    hashed = accounts.passwords.hash
+
+    def slow(password: str) -> str:
+        change_profile(accounts.store, administration.mails, alice, now, name="Alice Liddell")
+        return hashed(password)
+
+    monkeypatch.setattr(accounts.passwords, "hash", slow)
+    administration.reset_links.set_password(token, NEW, now)
+    stored = accounts.store.by_id(alice.id)
+    assert stored
+    assert (stored.name, stored.email_verified) == ("Alice Liddell", True)
 
 
 def test_an_invitation_is_not_sent_to_who_has_a_password_by_then(issuer: Issuer, alice: User) -> None:
@@ -255,10 +314,44 @@ def test_a_mail_is_taken_by_one_process(issuer: Issuer, alice: User, server: Mai
     assert deliver(issuer) == Round()
 
 
-def test_old_mails_are_not_sent_and_removed(issuer: Issuer, alice: User, clock: MovableClock) -> None:
+def test_a_damaged_mail_is_logged_once_and_removed(issuer: Issuer, alice: User) -> None:
+    for user in (alice, a_user(issuer, "bob", "bob@example.com")):
+        issuer.administration.mails.password_changed(user, issuer.clock())
+    with issuer.database.write() as connection:
+        damage = text("UPDATE mails SET kind = 'unknown' WHERE user_id = :user")
+        connection.execute(damage, {"user": alice.id})
+    with capture_logs() as logged:
+        assert deliver(issuer) == Round(delivered=1)
+        assert deliver(issuer) == Round()
+    assert [line["log_level"] for line in logged if line["event"] == "damaged mail"] == ["error"]
+    assert due(issuer) == []
+
+
+def test_a_mail_that_another_transaction_locks_is_not_waited_for(postgresql: str) -> None:
+    with temporary_database(postgresql) as url, closing(Database(url)) as database:
+        database.migrate()
+        outbox = Outbox(database)
+        for number in range(3):
+            assert outbox.add(MailKind.RESET_REQUEST, None, str(number), START)
+        taken, _ = outbox.claim(START, 10)
+        with ThreadPoolExecutor(1) as other, database.write() as connection:
+            connection.execute(select(mails).where(mails.c.id == taken[1].id).with_for_update())
+            other.submit(outbox.remove, taken).result(timeout=20)
+        with database.read() as connection:
+            assert connection.scalars(select(mails.c.id)).all() == [taken[1].id]
+
+
+def test_old_mails_are_not_sent_but_logged_and_removed(
+    issuer: Issuer, alice: User, server: MailServer, clock: MovableClock
+) -> None:
     issuer.administration.mails.password_changed(alice, issuer.clock())
     clock.advance(hours=1)
-    assert deliver(issuer) == Round()
+    with capture_logs() as logged:
+        assert deliver(issuer) == Round()
+    assert logged == [
+        {"event": "mail too old", "log_level": "warning", "kind": MailKind.PASSWORD_CHANGED, "user": alice.id}
+    ]
+    assert server.messages == []
     assert due(issuer) == []
     issuer.administration.mails.password_changed(alice, issuer.clock())
     clock.advance(seconds=MAILS_KEPT.total_seconds() + 1)
@@ -272,3 +365,15 @@ def test_the_outbox_is_bounded(issuer: Issuer, alice: User, monkeypatch: pytest.
     for _ in range(4):
         ask(issuer, "alice")
     assert len(due(issuer)) == 2
+
+
+def test_notices_leave_room_in_the_outbox_for_mails_that_a_person_asked_for(
+    issuer: Issuer, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert NOTICES_MOST < DUE_MOST
+    monkeypatch.setattr("issuer.mail.outbox.NOTICES_MOST", 2)
+    for _ in range(4):
+        issuer.administration.mails.password_changed(alice, issuer.clock())
+    assert due(issuer) == [MailKind.PASSWORD_CHANGED] * 2
+    ask(issuer, "alice")
+    assert len(due(issuer)) == 3

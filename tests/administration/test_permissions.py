@@ -1,6 +1,7 @@
 """Operators grant and withdraw scopes and roles, and see and end what is active of a user."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,14 +12,17 @@ from issuer.accounts.roles import NoSuchRole, Role, RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.administration.permissions import (
-    NoSuchUser,
+    NAMED_MOST,
     grant_roles,
     grant_scope,
     kept_by_roles,
     revoke_roles,
     revoke_scope,
+    set_role,
 )
 from issuer.administration.user_overview import end_session, overview, sessions_of
+from issuer.administration.users import NoSuchUser
+from issuer.audit.event import ISSUER, Event, EventAction
 from issuer.database.database import Database
 from issuer.errors import NothingToDo, Refused
 from issuer.oauth import InvalidScope
@@ -95,6 +99,31 @@ def test_roles_are_granted_all_or_none_and_not_too_many(
     with pytest.raises(InvalidScope):  # together they would make tokens too long
         grant_roles(accounts, roles, alice, {f"r{number}" for number in range(8)})
     assert accounts.by_id(alice.id) == alice
+
+
+def test_a_role_does_not_grow_beyond_what_a_user_who_has_it_may_have(
+    accounts: AccountStore, alice: User, database: Database
+) -> None:
+    roles, event = RoleStore(database), Event(NOW, ISSUER, EventAction.ROLE_SET)
+    others = [user(f"bob{number}") for number in range(NAMED_MOST)]
+    accounts.add_all(others)
+    for number in range(4):
+        roles.set(Role(f"r{number}", frozenset({f"s{number}" * 240}), NOW))
+    small = Role("r4", frozenset({"x"}), NOW)
+    assert set_role(database, accounts, roles, small, event)
+    for each in (alice, *others):
+        grant_roles(accounts, roles, each, {f"r{number}" for number in range(5)})
+    large = replace(small, scope=frozenset({"y" * 400}))
+    with pytest.raises(Refused, match=f"^{len(others) + 1} of the users .*: alice, bob0, .*, …; see: issuer"):
+        set_role(database, accounts, roles, large, event)
+    assert roles.find("r4") == small
+    with pytest.raises(InvalidScope):
+        grant_scope(accounts, alice, large.scope)
+    assert not set_role(database, accounts, roles, replace(small, scope=frozenset({"z"})), event)
+    revoke_roles(accounts, roles, alice, frozenset({"r0"}))
+    for each in others:
+        revoke_roles(accounts, roles, each, frozenset({"r4"}))
+    assert not set_role(database, accounts, roles, large, event)
 
 
 def test_the_last_sign_in_is_stored_at_most_every_few_minutes(

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from support.defaults import MovableClock
 from support.installation import Deployment
+from support.mail_server import mail_server
 from support.postgresql import new_database
 
 from issuer.checks.finding import Severity
@@ -15,6 +16,7 @@ from issuer.database.database import Database
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.settings.loading import load_settings
+from issuer.settings.shared import shared_settings
 from issuer.signing.pem_directory import CHECKPOINT
 from issuer.wiring import build
 
@@ -54,6 +56,28 @@ def test_a_setting_with_another_value_at_a_running_node_is_reported_with_that_va
         in finding.wrong
     )
     assert finding.fix.line == "ISSUER_URL=https://other.example"
+
+
+def test_mail_is_on_at_all_nodes_or_at_none_but_servers_and_passwords_may_differ(
+    deployment: Deployment,
+) -> None:
+    with mail_server() as server:
+        without = shared_settings(load_settings())
+        deployment.set(ISSUER_SMTP_URL=server.url, ISSUER_MAIL_FROM="accounts@issuer.example")
+        ours = shared_settings(load_settings())
+        assert server.url not in ours.values()
+        beat(deployment, "one/7", without)
+        lines = {finding.wrong.partition(":")[0]: finding.fix.line for finding in deployment.found()}
+        assert lines == {
+            "ISSUER_SMTP_URL is set here and not set at the running issuer one/7": "ISSUER_SMTP_URL=",
+            "ISSUER_MAIL_FROM is accounts@issuer.example here and no-reply@127.0.0.1 at the running issuer one/7": (
+                "ISSUER_MAIL_FROM=no-reply@127.0.0.1"
+            ),
+        }
+        beat(deployment, "one/7", ours)
+        assert deployment.found() == []
+    deployment.set(ISSUER_SMTP_URL="")
+    assert deployment.one().fix.line == "ISSUER_SMTP_URL=smtps://USER:PASSWORD@HOST:PORT"
 
 
 def test_a_restored_older_ring_is_reported_with_its_fix(deployment: Deployment) -> None:

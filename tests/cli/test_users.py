@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from sqlalchemy import select
 from support.defaults import PASSWORD
 
 from issuer.accounts.store import AccountStore
@@ -17,6 +18,7 @@ from issuer.accounts.user import User, account_name
 from issuer.cli import commands
 from issuer.clock import system_clock
 from issuer.database.database import Database
+from issuer.mail.outbox import MailKind, mails
 from issuer.oauth import LoginFailed, TooManyAttempts
 from issuer.sessions.store import BrowserSessionStore
 from issuer.throttling.guard import Guard
@@ -186,3 +188,21 @@ def test_attributes_are_set_and_shown(run: Run) -> None:
     }
     assert "department=ops site=Zürich" in run("users", "show", "alice").out
     assert run("users", "set", "alice", "department=", "site=").out.endswith("no attributes\n")
+
+
+def test_a_user_is_told_of_a_password_and_an_address_that_an_operator_changes(
+    run: Run, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISSUER_SMTP_URL", "smtp://127.0.0.1:1")
+    run("users", "set-profile", "alice", "--email", "alice@example.com", "--email-verified")
+    assert run("users", "set-password", "alice", "--password-stdin").code == 0
+    assert run("users", "set-profile", "alice", "--name", "Alice").code == 0
+    assert run("users", "set-profile", "alice", "--email", "other@example.com").code == 0
+    with database.read() as connection:
+        queued = connection.execute(
+            select(mails.c.kind, mails.c.recipient).order_by(mails.c.created_at)
+        ).all()
+    assert [tuple(each) for each in queued] == [
+        (MailKind.PASSWORD_CHANGED, "alice@example.com"),
+        (MailKind.ADDRESS_CHANGED, "alice@example.com"),
+    ]

@@ -21,7 +21,15 @@ from support.defaults import START, sound_key
 
 LONGEST = timedelta(days=365)
 FAMILY = Family("a family", "a user", "a client", frozenset({"openid"}), ("x",), START, START + LONGEST)
-NOTICE = LogoutNotice("a notice", "a client", "a user", "a sid", START, 0, START)
+NOTICE = LogoutNotice(
+    id="a notice",
+    client_id="a client",
+    user_id="a user",
+    sid="a sid",
+    created_at=START,
+    attempts=0,
+    due_at=START,
+)
 
 
 class Unsigned:

@@ -191,7 +191,7 @@ def test_a_notice_whose_last_attempt_was_interrupted_is_given_up(
     assert receiver.received.empty()
 
 
-def test_a_damaged_notice_does_not_delay_others(
+def test_a_damaged_notice_does_not_delay_others_and_is_removed(
     client: Client, receiver: LogoutReceiver, end_session: EndSession, deliver: Deliver, issuer: Issuer
 ) -> None:
     damaged, _sound = end_session(client), end_session(client)
@@ -199,6 +199,7 @@ def test_a_damaged_notice_does_not_delay_others(
         change = text("UPDATE logout_notices SET attempts = 'x' WHERE user_id = :user")
         connection.execute(change, {"user": damaged})
     assert deliver(0) == DELIVERED
+    assert not issuer.sessions.notices.is_any_due(START + timedelta(days=1))
 
 
 def test_a_node_that_cannot_sign_counts_no_attempt(
@@ -215,7 +216,9 @@ def test_a_logout_token_expires_before_its_key_leaves_the_jwks(made: Build, sett
     short = made(settings.model_copy(update={"access_token_lifetime": timedelta(minutes=1)}))
     short.keys.node.refresh()
     key = short.tokens.jwt_signer.signing_key(START)
-    notice = LogoutNotice("n", "c", "u", "s", START, 1, START)
+    notice = LogoutNotice(
+        id="n", client_id="c", user_id="u", sid="s", created_at=START, attempts=1, due_at=START
+    )
     claims = jwt.decode(
         short.sessions.backchannel.token(notice, key, START), options={"verify_signature": False}
     )

@@ -108,7 +108,10 @@ def test_tokens_of_other_types_and_forgeries_are_no_hints(
     app = an_app(issuer)
     body = app.redeems(web, app.code(web)).json()
     key = issuer.tokens.jwt_signer.signing_key(clock())
-    notice = LogoutNotice("a notice", app.client_id, alice, "a sid", clock(), 0, clock())
+    at = {"created_at": clock(), "due_at": clock()}
+    notice = LogoutNotice(
+        id="a notice", client_id=app.client_id, user_id=alice, sid="a sid", attempts=0, **at
+    )
     logout_token = issuer.sessions.backchannel.token(notice, key, clock())
     other = JwtSigner(
         issuer.keys.signer, lambda: issuer.keys.node.view, issuer.policy, "https://other.example"

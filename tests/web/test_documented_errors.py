@@ -112,6 +112,7 @@ def test_refused_requests_are_answered_as_documented(
     requests.send("POST /oauth2/userinfo", 400, headers=in_session, data={"access_token": "another"})
     requests.send("DELETE /users/me/sessions/{id}", 404, headers=in_session)
     requests.send("PATCH /users/me", 400, json={"email": "alice@"}, headers=in_session)
+    requests.send("PATCH /users/me", 400, json={"email": "a@example.com", **WRONG}, headers=in_session)
     requests.send("DELETE /users/me", 400, json=WRONG, headers=in_session)
     requests.send("POST /users/me/password", 400, json=WRONG, headers=in_session)
     weak = {**CHANGE, "new_password": "short"}

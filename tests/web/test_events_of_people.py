@@ -113,6 +113,22 @@ def test_changes_of_passwords_are_recorded_with_who_made_them(
     assert seen()[-1] == by(alice, "user deleted")
 
 
+def test_a_changed_address_is_recorded_with_who_changed_it(
+    web: TestClient, alice: str, seen: Seen, issuer: Issuer, clock: MovableClock
+) -> None:
+    own = bearer(logged_in(web)["access_token"])
+    change = {"email": "new@example.com", "password": ALICE["password"]}
+    assert web.patch("/users/me", json=change, headers=own).status_code == 200
+    assert seen()[-1] == by(alice, "profile changed")
+    user, links = issuer.accounts.store.by_id(alice), issuer.administration.address_links
+    assert user
+    links.confirm(links.token(user, "new@example.com", clock()), ALICE["password"], ANYWHERE, clock())
+    confirmed = issuer.accounts.store.by_id(alice)
+    assert confirmed
+    assert confirmed.email_verified
+    assert seen()[-1] == by(alice, "profile changed", count=2)
+
+
 def test_ended_sessions_are_recorded_with_who_ended_them(web: TestClient, alice: str, seen: Seen) -> None:
     first, second, third, fourth = (logged_in(web) for _ in range(4))
     own = bearer(fourth["access_token"])

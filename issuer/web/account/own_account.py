@@ -6,7 +6,6 @@ Only tokens of `/login` and of trusted clients may: `tokens.bearer`. Pages for t
 
 from typing import Annotated
 
-import anyio.to_thread
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, SecretStr
 
@@ -16,7 +15,7 @@ from issuer.oauth import InvalidGrant, InvalidRequest, LoginFailed, TooManyAttem
 from issuer.web.account.device_cookie import DeviceDep
 from issuer.web.account.password_changes import PasswordChangesDep
 from issuer.web.account.users import Account, account_of
-from issuer.web.deps import CALLER_ERRORS, AdministrationDep, ClockDep, CurrentCaller
+from issuer.web.deps import CALLER_ERRORS, CurrentCaller
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.errors import NO_STORE, Documented, documented
@@ -86,6 +85,14 @@ class ProfileChange(BaseModel):
             examples=["alice@example.com"],
         ),
     ] = None
+    password: Annotated[
+        SecretStr,
+        Field(
+            description="The current password, which is needed to remove the address; if this issuer sends no mail,"
+            " to change it, too.",
+            examples=["six tall llamas hum"],
+        ),
+    ] = SecretStr("")
 
 
 @router.get("/users/me", summary="Show my account", responses=documented(*CALLER_ERRORS, Unavailable))
@@ -104,30 +111,33 @@ async def me(caller: CurrentCaller, response: Response) -> Account:
     responses=documented(
         wrong_type(FORM, JSON),
         InvalidRequest("'alice@' is not an e-mail address such as alice@example.com"),
-        *CALLER_ERRORS,
-        *BODY_ERRORS,
-        TooManyAttempts,
-        Unavailable,
+        *PASSWORD_ERRORS[1:],
     ),
 )
 async def change_profile(
     change: ProfileChange,
     caller: CurrentCaller,
-    administration: AdministrationDep,
-    clock: ClockDep,
+    changes: PasswordChangesDep,
+    origin: DeviceDep,
     response: Response,
 ) -> Account:
     """Change the name or the e-mail address, and return the account.
 
     If this issuer sends mail, another address is not changed yet: the user confirms it with a link and the password.
+    The same address, not confirmed yet, is sent another link.
     """
-
-    def run() -> Account:
-        changes = {field: getattr(change, field) or "" for field in change.model_fields_set}
-        return account_of(administration.own_profile.change(caller.user, clock(), **changes))
-
+    given = {
+        field: getattr(change, field) or "" for field in ("name", "email") if field in change.model_fields_set
+    }
+    password = change.password.get_secret_value()
     no_store(response)
-    return await anyio.to_thread.run_sync(run)
+    try:
+        user = await changes.change_profile(
+            caller.user, password, origin, name=given.get("name"), email=given.get("email")
+        )
+    except LoginFailed:
+        raise WrongPassword from None
+    return account_of(user)
 
 
 @router.post(

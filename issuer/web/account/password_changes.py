@@ -1,6 +1,6 @@
 """Changes of the own account that need its password, for pages and endpoints alike: limits, then a hashing thread.
 
-What is changed is decided in `administration.own_account`.
+What is changed is decided in `administration.own_account` and `administration.own_profile`.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ class PasswordChanges:
 
     def __init__(self, administration: AdministrationDep, accounts: AccountsDep, clock: ClockDep) -> None:
         self._own = administration.own_account
+        self._profile = administration.own_profile
         self._pool = accounts.hashing_pool
         self._clock = clock
 
@@ -55,6 +56,25 @@ class PasswordChanges:
         """Delete the account; raise LoginFailed or TooManyAttempts."""
         await anyio.to_thread.run_sync(self._own.check, user, origin, self._clock())
         await self._hashing(user, origin, lambda now: self._own.delete(user, password, origin, now))
+
+    async def change_profile(
+        self, user: User, password: str, origin: Origin, *, name: str | None, email: str | None
+    ) -> User:
+        """Change the name or the address, and return the user.
+
+        Raise InvalidRequest, also for a missing password, where it is needed; LoginFailed or TooManyAttempts.
+        """
+        profile = self._profile
+        if not (email is not None and password and profile.needs_password(user, email)):
+            return await anyio.to_thread.run_sync(
+                lambda: profile.change(user, self._clock(), name=name, email=email)
+            )
+        await anyio.to_thread.run_sync(self._own.check, user, origin, self._clock())
+        return await self._hashing(
+            user,
+            origin,
+            lambda now: profile.change_address(user, password, origin, now, name=name, email=email),
+        )
 
     async def _check_new(self, user: User, new: str, origin: Origin) -> None:
         if not new:

@@ -48,7 +48,7 @@ _NOTICES = {
     Done.SESSION: "The session was ended.",
     Done.OTHERS: "All other sessions were ended.",
     Done.PROFILE: "Your name and address were saved.",
-    Done.ADDRESS_ASKED: "A message is on its way to the new address. Open the link in it within a day to confirm it.",
+    Done.ADDRESS_ASKED: "A message is on its way to the address. Open the link in it within a day to confirm it.",
     Done.WITHDRAWN: "The application was disconnected, and its sessions were ended.",
 }
 OUTDATED = PageError("This page was not up to date, so nothing was changed. Please try again.")

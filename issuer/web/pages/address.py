@@ -1,104 +1,70 @@
 """`/confirm-address`: a user confirms an e-mail address with a link that was sent there, and with the password.
 
-Which links are valid is decided in `administration.address_links`. Opening one changes nothing: programs that check
-mails open links, too.
+Which links are valid is decided in `administration.address_links`.
 """
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
 from issuer.accounts.login import hashing_queue
 from issuer.administration.address_links import AddressLinks, Confirmation
-from issuer.oauth import ErrorCode, LoginFailed
+from issuer.oauth import ErrorCode
 from issuer.web.deps import AccountsDep, AdministrationDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
-from issuer.web.pages.errors import PageError, message, render_error, show_errors_by, text_of
+from issuer.web.pages.errors import PageError, message, render_error, text_of
+from issuer.web.pages.link import show_link_errors
+from issuer.web.pages.page_form import PageForm
 from issuer.web.pages.page_request import PageRequest, PageRequestDep
-from issuer.web.pages.rendering import render
 
 router = APIRouter(route_class=UnambiguousRoute, include_in_schema=False)
 
 PURPOSE = "confirm address"
 
 
-@dataclass(frozen=True)
-class _Page:
-    """The form, for one link."""
-
-    request: Request
-    confirmation: Confirmation
-    token: str
-    form_token: str
-
-    def render(self, *errors: PageError, status: int = 200) -> Response:
-        return render(
-            self.request,
-            "confirm_address.html",
-            status=status,
-            username=self.confirmation.user.username,
-            address=self.confirmation.address,
-            token=self.token,
-            form_token=self.form_token,
-            errors=errors,
-        )
-
-    def render_error(self, error: ErrorResponse) -> Response:
-        """Return the form with an error of the password, or the error alone if the link is no longer valid."""
-        if _is_of_link(error):
-            return refused(self.request, error)
-        is_wrong = error.code == ErrorCode.INVALID_GRANT
-        shown = PageError("The password is wrong.", ("password",)) if is_wrong else PageError(text_of(error))
-        page = self.render(shown, status=error.status)
-        page.headers.update(error.headers)
-        return page
+ADVICE = "Enter the address again where you entered it before."
 
 
-def _is_of_link(error: ErrorResponse) -> bool:
-    """Return whether the link is not valid; a wrong password has the same code, and another status."""
-    return error.code == ErrorCode.INVALID_GRANT and error.status != LoginFailed.status
+def _opened(page: PageRequest, links: AddressLinks, token: str) -> tuple[PageForm, Confirmation]:
+    """Return the form of a link, and what it confirms; raise InvalidGrant or StoreError."""
+    show_link_errors(page.request, ADVICE)
+    found = links.find(token, page.now)
+    values = {"username": found.user.username, "address": found.address, "token": token}
+    form_token = page.form_token(PURPOSE, token)
+    return PageForm(page.request, "confirm_address.html", form_token, _in_words, values), found
 
 
-def refused(request: Request, error: ErrorResponse) -> Response:
-    """Return an error as a page, also that of a link."""
-    if _is_of_link(error):
-        text = "It was used, or it has expired. Enter the address again where you entered it before."
-        return message(request, "This link is not valid", text, status=error.status)
-    return render_error(request, error)
-
-
-def _page(page: PageRequest, links: AddressLinks, token: str) -> _Page:
-    """Return the page of a link; raise InvalidGrant or StoreError."""
-    return _Page(page.request, links.find(token, page.now), token, page.form_token(PURPOSE, token))
+def _in_words(error: ErrorResponse) -> PageError:
+    is_wrong = error.code == ErrorCode.INVALID_GRANT
+    return PageError("The password is wrong.", ("password",)) if is_wrong else PageError(text_of(error))
 
 
 @router.get(paths.CONFIRM_ADDRESS)
-@renders_errors(refused)
+@renders_errors(render_error)
 async def show(
     page: PageRequestDep, administration: AdministrationDep, token: Annotated[str, Query()] = ""
 ) -> Response:
     """Show the form."""
-    return (await anyio.to_thread.run_sync(_page, page, administration.address_links, token)).render()
+    form, _ = await anyio.to_thread.run_sync(_opened, page, administration.address_links, token)
+    return form.render()
 
 
 @router.post(paths.CONFIRM_ADDRESS)
-@renders_errors(refused)
+@renders_errors(render_error)
 async def confirm(
     page: PageRequestDep, administration: AdministrationDep, accounts: AccountsDep, sent: FormDep
 ) -> Response:
     """Store the address."""
     fields, links, origin = sent.parameters, administration.address_links, page.browser.origin
     token, password = fields.get("token", ""), fields.get("password", "")
-    shown = await anyio.to_thread.run_sync(_page, page, links, token)
+    form, (user, address) = await anyio.to_thread.run_sync(_opened, page, links, token)
     if not page.sent_own_form(sent, PURPOSE, token):
-        return shown.render(page.form_refused, status=400)
-    show_errors_by(page.request, shown.render_error)
-    user, address = shown.confirmation
+        return form.render(page.form_refused, status=400)
+    show_link_errors(page.request, ADVICE, form=form)
     await anyio.to_thread.run_sync(links.check, user, origin, page.now)
     queue = hashing_queue(user.username, origin)
     await accounts.hashing_pool.run(queue, lambda: links.confirm(token, password, origin, page.now))

@@ -47,8 +47,11 @@ FormRenderer = Callable[[ErrorResponse], Response]
 def render_error(request: Request, error: ErrorResponse) -> Response:
     """Return an error as the form that caused it, if the endpoint named one by `show_errors_by`; else as a page."""
     form: FormRenderer | None = getattr(request.state, "form_renderer", None)
-    if form is not None:
-        return form(error)
+    return form(error) if form else error_page(request, error)
+
+
+def error_page(request: Request, error: ErrorResponse) -> Response:
+    """Return an error as a page."""
     title = _TITLES.get(ErrorCode(error.code), "The request cannot be processed")
     return message(request, title, text_of(error), status=error.status, headers=error.headers)
 

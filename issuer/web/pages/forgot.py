@@ -4,8 +4,6 @@ For whom there is an account is looked up in the background, by `administration.
 its time depends on it.
 """
 
-from dataclasses import dataclass
-
 import anyio.to_thread
 from fastapi import APIRouter, Response
 
@@ -17,8 +15,8 @@ from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
 from issuer.web.pages.errors import PageError, message, render_error, show_errors_by, text_of
+from issuer.web.pages.page_form import PageForm
 from issuer.web.pages.page_request import PageRequest, PageRequestDep
-from issuer.web.pages.rendering import render
 
 router = APIRouter(route_class=UnambiguousRoute, include_in_schema=False)
 
@@ -32,36 +30,15 @@ NOT_ARRIVED = (
 )
 
 
-@dataclass(frozen=True)
-class _Form:
-    """The form of one visit."""
-
-    page: PageRequest
-    form_token: str
-    name: str = ""
-
-    def render(self, *errors: PageError, status: int = 200) -> Response:
-        return render(
-            self.page.request,
-            "forgot.html",
-            status=status,
-            name=self.name,
-            form_token=self.form_token,
-            errors=errors,
-        )
-
-    def render_error(self, error: ErrorResponse) -> Response:
-        """Return the form with an error."""
-        page = self.render(PageError(text_of(error)), status=error.status)
-        page.headers.update(error.headers)
-        return page
-
-
-def _form(page: PageRequest, mails: UserMails, name: str = "") -> _Form:
+def _form(page: PageRequest, mails: UserMails, name: str = "") -> PageForm:
     """Return the form; raise NotFound where no mails are sent, or StoreError."""
     if not mails.is_on:
         raise NotFound
-    return _Form(page, page.form_token(PURPOSE), name)
+    return PageForm(page.request, "forgot.html", page.form_token(PURPOSE), _in_words, {"name": name})
+
+
+def _in_words(error: ErrorResponse) -> PageError:
+    return PageError(text_of(error))
 
 
 @router.get(paths.FORGOT)

@@ -16,7 +16,7 @@ from issuer.web.pages.account import OUTDATED
 from issuer.web.pages.account_view import SignedIn, signed_in
 from issuer.web.pages.browser import delete_session_cookie
 from issuer.web.pages.errors import PageError, message, render_error, show_errors_by, text_of
-from issuer.web.pages.own_form import OwnForm
+from issuer.web.pages.page_form import PageForm
 from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import redirect
 
@@ -29,8 +29,9 @@ NOT_CONFIRMED = PageError(
 )
 
 
-def _form(page: PageRequest, who: SignedIn) -> OwnForm:
-    return OwnForm(page.request, "own_deletion.html", who.user, page.form_token(PURPOSE), _in_words)
+def _form(page: PageRequest, who: SignedIn) -> PageForm:
+    token = page.form_token(PURPOSE)
+    return PageForm(page.request, "own_deletion.html", token, _in_words, {"user": who.user})
 
 
 def _in_words(error: ErrorResponse) -> PageError:

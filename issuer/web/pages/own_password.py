@@ -19,7 +19,7 @@ from issuer.web.pages.account import OUTDATED, Done
 from issuer.web.pages.account_view import SignedIn, signed_in
 from issuer.web.pages.browser import set_session_cookie
 from issuer.web.pages.errors import PageError, render_error, show_errors_by, text_of
-from issuer.web.pages.own_form import OwnForm
+from issuer.web.pages.page_form import PageForm
 from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import redirect
 
@@ -29,9 +29,9 @@ PATH = f"{paths.ACCOUNT}/password"
 PURPOSE = "password"
 
 
-def _form(page: PageRequest, who: SignedIn) -> OwnForm:
-    values, token = {"least_characters": PASSWORD_LEAST_CHARACTERS}, page.form_token(PURPOSE)
-    return OwnForm(page.request, "own_password.html", who.user, token, _in_words, values)
+def _form(page: PageRequest, who: SignedIn) -> PageForm:
+    values = {"user": who.user, "least_characters": PASSWORD_LEAST_CHARACTERS}
+    return PageForm(page.request, "own_password.html", page.form_token(PURPOSE), _in_words, values)
 
 
 def _in_words(error: ErrorResponse) -> PageError:

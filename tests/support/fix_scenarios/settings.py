@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 from issuer.fixes import Kind
@@ -13,6 +14,7 @@ from support.fix_scenarios.stage import (
     setting,
 )
 from support.installation import PASSPHRASE, REACHABLE
+from support.mail_server import mail_server
 
 setting(Kind.SETTING_VALUE, ISSUER_URL="http://127.0.0.1:8000/")
 setting(Kind.POLICY, ISSUER_ACCESS_TOKEN_LIFETIME="90d", ISSUER_ROTATION_PERIOD="1d")
@@ -48,6 +50,16 @@ def _(stage: Stage) -> None:
     stage.deployment.set(ISSUER_LOGO="nowhere")
     (stage.deployment.folder / "logo.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     stage.fills["=FILE"] = "=logo.svg"
+
+
+@scenario(Kind.MAIL_SERVER)
+def _(stage: Stage) -> None:
+    with mail_server() as stopped:
+        pass
+    stage.deployment.set(ISSUER_SMTP_URL=stopped.url)
+    stack = ExitStack()
+    stage.request.addfinalizer(stack.close)
+    stage.fills["smtps://USER:PASSWORD@HOST:PORT"] = stack.enter_context(mail_server()).url
 
 
 @scenario(Kind.MISSPELT_IN_FILE)

@@ -151,6 +151,19 @@ def test_tokens_of_a_trusted_application_change_nothing_once_it_is_disabled(
     assert web.patch("/users/me", json={"name": "Mallory"}, headers=bearer(token)).status_code == 401
 
 
+def test_the_devices_of_an_account_are_forgotten_when_its_user_deletes_it(
+    issuer: Issuer, web: TestClient, headers: dict[str, str]
+) -> None:
+    def known() -> int:
+        limits = issuer.accounts.limits.state("alice", issuer.clock())
+        return limits.known_devices + limits.known_networks
+
+    assert known() == 2
+    web.cookies.clear()  # another device, which the log-in of the deletion remembers
+    answer = web.request("DELETE", "/users/me", json={"password": PASSWORD}, headers=headers)
+    assert (answer.status_code, known()) == (204, 0)
+
+
 # The profile
 
 
@@ -162,13 +175,30 @@ def test_users_change_their_name_and_address(
     assert (shown["name"], shown["email"], shown["email_verified"]) == ("Alice", "a@example.com", True)
     answer = web.patch("/users/me", json={"name": "Alice Liddell"}, headers=headers)
     assert (answer.status_code, answer.json()) == (200, {**shown, "name": "Alice Liddell"})
-    answer = web.patch("/users/me", json={"email": "new@example.com"}, headers=headers)
+    answer = web.patch("/users/me", json={"email": "new@example.com", "password": PASSWORD}, headers=headers)
     assert answer.json() == {
         **shown, "name": "Alice Liddell", "email": "new@example.com", "email_verified": False,
     }  # fmt: skip
-    answer = web.patch("/users/me", json={"name": None, "email": ""}, headers=headers)
+    answer = web.patch("/users/me", json={"name": None, "email": "", "password": PASSWORD}, headers=headers)
     assert (answer.json()["name"], answer.json()["email"]) == (None, None)
     assert web.get("/users/me", headers=headers).json() == answer.json()
+
+
+@pytest.mark.parametrize("email", ["mallory@example.com", "", None])
+@pytest.mark.parametrize(
+    ("proof", "error"), [({}, "invalid_request"), ({"password": "wrong"}, "invalid_grant")]
+)
+def test_an_access_token_alone_neither_replaces_nor_removes_the_address(
+    issuer: Issuer, web: TestClient, alice: str, headers: dict[str, str], proof: dict[str, str], error: str,
+    email: str | None,
+) -> None:  # fmt: skip
+    issuer.accounts.store.set_profile(alice, Profile("Alice", "a@example.com", True), issuer.clock())
+    before = web.get("/users/me", headers=headers).json()
+    answer = web.patch("/users/me", json={"name": "M", "email": email, **proof}, headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (400, error)
+    assert web.get("/users/me", headers=headers).json() == before
+    same = web.patch("/users/me", json={"name": "Alice L.", "email": "a@example.com"}, headers=headers)
+    assert same.json() == {**before, "name": "Alice L."}
 
 
 @pytest.mark.parametrize(

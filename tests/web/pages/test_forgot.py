@@ -67,6 +67,9 @@ def test_a_user_who_forgot_the_password_chooses_another_with_a_link_by_mail(
     assert deliver(issuer) == Round(delivered=1)
     form = web.get(path_in(server.messages[0])).text
     assert send(web, "/reset", form, new_password=NEW).status_code == 303
+    for used in (web.get(path_in(server.messages[0])), send(web, "/reset", form, new_password=NEW)):
+        assert (used.status_code, "This link is not valid" in used.text) == (400, True)
+        assert 'href="/forgot">Get another link</a>' in used.text
     assert sign_in(web, "alice", PASSWORD).status_code == 401
     assert sign_in(web, "alice", NEW).headers["location"] == "/account"
     deliver(issuer)
@@ -193,7 +196,10 @@ def test_a_form_of_another_site_confirms_nothing(issuer: Issuer, web: TestClient
 def test_a_removed_address_gets_a_notice(
     issuer: Issuer, web: TestClient, alice: User, server: MailServer, headers: dict[str, str]
 ) -> None:
-    assert web.patch("/users/me", json={"email": None}, headers=headers).json()["email"] is None
+    assert (
+        web.patch("/users/me", json={"email": None, "password": PASSWORD}, headers=headers).json()["email"]
+        is None
+    )
     deliver(issuer)
     assert "Your e-mail address was changed" in [message["Subject"] for message in server.messages]
     assert stored(issuer, alice).email is None

@@ -5,13 +5,14 @@ from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
-from support.defaults import Build
+from support.defaults import PASSWORD, Build
 from support.mail_server import MailServer, mail_server
 from support.mailing import a_user, deliver, sending
 from support.sign_in_browser import Page, SignInBrowser
 from support.signed_in import browser_of
 
 from issuer.accounts.profile import Profile
+from issuer.administration.users import change_profile
 from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import MAIL
@@ -26,9 +27,9 @@ def profile(issuer: Issuer) -> Profile:
     return Profile(user.name, user.email, user.email_verified)
 
 
-def save(browser: SignInBrowser, issuer: Issuer, name: str, email: str) -> Page:
+def save(browser: SignInBrowser, issuer: Issuer, name: str, email: str, password: str = PASSWORD) -> Page:
     page = browser.open(f"{issuer.settings.url}{PATH}")
-    return browser.submit(page, page.form_with("email"), name=name, email=email)
+    return browser.submit(page, page.form_with("email"), name=name, email=email, password=password)
 
 
 # Without a mail server
@@ -43,13 +44,25 @@ def test_name_and_address_are_saved_and_another_address_is_not_verified(
     issuer: Issuer, browser: SignInBrowser
 ) -> None:
     assert "alice@example.com" in browser.open(f"{issuer.settings.url}{PATH}").text
-    page = save(browser, issuer, "Alice Liddell", "alice@example.com")
+    page = save(browser, issuer, "Alice Liddell", "alice@example.com", password="")
     assert (page.path, "were saved" in page.text) == ("/account", True)
     assert profile(issuer) == Profile("Alice Liddell", "alice@example.com", email_verified=True)
     save(browser, issuer, "Alice", "new@example.com")
     assert profile(issuer) == Profile("Alice", "new@example.com")
     save(browser, issuer, "", "")
     assert profile(issuer) == Profile()
+
+
+@pytest.mark.parametrize("email", ["new@example.com", ""])
+@pytest.mark.parametrize(
+    ("password", "text"), [("", "The password is missing"), ("wrong", "The current password is wrong.")]
+)
+def test_an_address_is_replaced_or_removed_with_the_password_only(
+    issuer: Issuer, browser: SignInBrowser, email: str, password: str, text: str
+) -> None:
+    page = save(browser, issuer, "Mallory", email, password)
+    assert (page.path, text in page.text, 'aria-invalid="true"' in page.text) == (PATH, True, True)
+    assert profile(issuer) == Profile(None, "alice@example.com", email_verified=True)
 
 
 @pytest.mark.parametrize(
@@ -104,16 +117,54 @@ def test_another_address_gets_a_message_first(
 ) -> None:
     issuer, browser = mailing
     page = save(browser, issuer, "Alice", "new@example.com")
-    assert (page.path, "on its way to the new address" in page.text) == ("/account", True)
+    assert (page.path, "on its way to the address" in page.text) == ("/account", True)
     assert profile(issuer) == Profile("Alice", "alice@example.com", email_verified=True)
     assert deliver(issuer).delivered == 1
     assert server.recipients() == ["new@example.com"]
 
 
-def test_the_same_address_gets_none(mailing: tuple[Issuer, SignInBrowser]) -> None:
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_the_same_address_gets_none(mailing: tuple[Issuer, SignInBrowser], is_verified: bool) -> None:
     issuer, browser = mailing
-    assert "were saved" in save(browser, issuer, "Alice", "alice@example.com").text
+    alice = issuer.accounts.store.by_username("alice")
+    assert alice
+    store, mails = issuer.accounts.store, issuer.administration.mails
+    change_profile(store, mails, alice, issuer.clock(), email_verified=is_verified)
+    assert "were saved" in save(browser, issuer, "Alice", " alice@example.com ").text
     assert deliver(issuer).delivered == 0
+
+
+def test_a_user_asks_for_another_message_to_an_address_that_is_not_verified(
+    mailing: tuple[Issuer, SignInBrowser], server: MailServer
+) -> None:
+    issuer, browser = mailing
+    alice = issuer.accounts.store.by_username("alice")
+    assert alice
+    assert "Send again" not in browser.open(f"{issuer.settings.url}{PATH}").text
+    store, mails = issuer.accounts.store, issuer.administration.mails
+    change_profile(store, mails, alice, issuer.clock(), name="Alice", email_verified=False)
+    for number in range(MAIL.free + 2):
+        page = browser.open(f"{issuer.settings.url}{PATH}")
+        (form,) = [form for form in page.forms if [button.text for button in form.buttons] == ["Send again"]]
+        again = browser.submit(page, form, "Send again")
+        if number <= MAIL.free:
+            assert (again.path, "on its way to the address" in again.text) == ("/account", True)
+    assert again.status == 429
+    assert deliver(issuer).delivered == MAIL.free + 1
+    assert set(server.recipients()) == {"alice@example.com"}
+    assert profile(issuer) == Profile("Alice", "alice@example.com")
+
+
+def test_an_address_is_removed_with_the_password_only_and_gets_a_notice(
+    mailing: tuple[Issuer, SignInBrowser], server: MailServer
+) -> None:
+    issuer, browser = mailing
+    assert save(browser, issuer, "", "", password="").path == PATH
+    assert profile(issuer).email == "alice@example.com"
+    assert save(browser, issuer, "", "").path == "/account"
+    assert profile(issuer) == Profile()
+    deliver(issuer)
+    assert "Your e-mail address was changed" in [message["Subject"] for message in server.messages]
 
 
 def test_messages_to_one_address_are_limited(mailing: tuple[Issuer, SignInBrowser]) -> None:

@@ -49,6 +49,8 @@ def test_a_link_sets_a_password_once_and_ends_all_sessions(
     used = web.get(link)
     assert used.status_code == 400
     assert "This link is not valid" in used.text
+    assert "Ask the operator" in used.text
+    assert "/forgot" not in used.text
 
 
 def test_password_managers_see_whose_password_it_is(web: TestClient, link: str) -> None:

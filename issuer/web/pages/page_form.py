@@ -1,4 +1,4 @@
-"""A form on the pages of the own account that asks for the password, with its errors."""
+"""A form as a page of its own, with the errors of what was sent."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,19 +6,17 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from issuer.accounts.user import User
 from issuer.web.http.endpoints import ErrorResponse
 from issuer.web.pages.errors import PageError
 from issuer.web.pages.rendering import render
 
 
 @dataclass(frozen=True)
-class OwnForm:
-    """The form, for one user."""
+class PageForm:
+    """The form, for one request."""
 
     request: Request
     template: str
-    user: User
     form_token: str
     in_words: Callable[[ErrorResponse], PageError]
     """Return what the user is told of an error."""
@@ -31,7 +29,6 @@ class OwnForm:
             self.request,
             self.template,
             status=status,
-            user=self.user,
             form_token=self.form_token,
             errors=errors,
             **self.values,
