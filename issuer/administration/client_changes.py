@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete
 
 from issuer.administration.clients import (
     PASSWORD_REFUSED,
@@ -22,7 +22,7 @@ from issuer.administration.clients import (
 from issuer.audit.event import Event
 from issuer.audit.events import record
 from issuer.authorize.code_store import authorization_codes
-from issuer.authorize.consent_store import consents
+from issuer.authorize.consent_store import has_consent
 from issuer.clients.client import Client
 from issuer.clients.store import lock_client, update_client
 from issuer.database.database import Database
@@ -167,11 +167,9 @@ def void_codes_without_consent(database: Database, client_id: str) -> None:
 
 
 def _void_codes_without_consent(connection: Connection, client_id: str) -> None:
-    allowed = select(consents.c.user_id).where(consents.c.client_id == client_id)
     unused = authorization_codes.c.client_id == client_id, authorization_codes.c.used_at.is_(None)
-    connection.execute(
-        delete(authorization_codes).where(*unused, authorization_codes.c.user_id.not_in(allowed))
-    )
+    allowed = has_consent(client_id, authorization_codes.c.user_id)
+    connection.execute(delete(authorization_codes).where(*unused, ~allowed))
 
 
 def differences(before: Client | None, after: Client) -> list[Difference]:

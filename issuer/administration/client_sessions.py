@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Text, exists, func, select, ty
 
 from issuer.audit.event import Event
 from issuer.audit.events import record
-from issuer.authorize.consent_store import consents
+from issuer.authorize.consent_store import has_consent
 from issuer.clients.client import Client
 from issuer.database.database import Database
 from issuer.database.engines import lift_time_limits
@@ -25,7 +25,8 @@ def count_sessions(database: Database, client_id: str, now: datetime) -> int:
     """Return how many sessions of a client have not ended, and have a refresh token that has not expired."""
     usable = exists().where(refresh_tokens.c.family_id == families.c.id, refresh_tokens.c.expires_at > now)
     counted = select(func.count()).select_from(families).where(*active(client_id, now), usable)
-    with database.read() as connection:
+    with database.snapshot() as connection:
+        lift_time_limits(connection)
         return connection.scalar(counted) or 0
 
 
@@ -39,6 +40,7 @@ def count_exceeding(
 ) -> int:
     """Return how many sessions hold more than `client` may have; `before` is what it was."""
     with database.snapshot() as connection:
+        lift_time_limits(connection)
         return len(_exceeding(connection, client, before, entitlements, now))
 
 
@@ -82,8 +84,7 @@ def _exceeding(
             same = scopes == scope, audiences == audience
             found.update(connection.scalars(select(families.c.id).where(*theirs, *same)))
     if not client.is_trusted:
-        allowed = select(consents.c.user_id).where(consents.c.client_id == client.id)
-        unasked = select(families.c.id).where(*theirs, families.c.user_id.not_in(allowed))
+        unasked = select(families.c.id).where(*theirs, ~has_consent(client.id, families.c.user_id))
         found.update(connection.scalars(unasked))
     return sorted(found)
 
