@@ -7,6 +7,7 @@ The rules for values are those for new clients, in `clients`. What sessions hold
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from sqlalchemy import Connection, delete
 
@@ -131,7 +132,7 @@ def with_grants(client: Client, grants: frozenset[GrantType]) -> Client:
 
 
 def change_client(
-    database: Database, client_id: str, changes: ClientChanges, event: Event | None = None
+    database: Database, client_id: str, changes: ClientChanges, now: datetime, event: Event | None = None
 ) -> tuple[Client, Client]:
     """Change a registered client; return it before and after. Changes of other commands meanwhile are kept.
 
@@ -142,22 +143,24 @@ def change_client(
         before = lock_client(connection, client_id)
         if before is None:
             raise LookupError(client_id)
-        after = changed(before, changes)
-        store_change(connection, before, after)
+        after = store_change(connection, before, changed(before, changes), now)
         if event and before != after:
             record(connection, replace(event, detail=summary(before, after)))
     return before, after
 
 
-def store_change(connection: Connection, before: Client, after: Client) -> None:
-    """Store a change of a client that the transaction has locked.
+def store_change(connection: Connection, before: Client, after: Client, now: datetime) -> Client:
+    """Store a change of a client that the transaction has locked, and return the client as it is stored.
 
     Codes are bounded by the client when they are redeemed. Those that a trusted client got without the consent of
     the user are deleted when it is trusted no longer.
     """
+    if GrantType.REFRESH_TOKEN in before.grant_types - after.grant_types:
+        after = replace(after, refresh_removed_at=now)
     update_client(connection, before, after)
     if before.is_trusted and not after.is_trusted:
         _void_codes_without_consent(connection, after.id)
+    return after
 
 
 def void_codes_without_consent(database: Database, client_id: str) -> None:

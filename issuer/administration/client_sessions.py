@@ -13,6 +13,7 @@ from issuer.audit.event import Event
 from issuer.audit.events import record
 from issuer.authorize.consent_store import has_consent
 from issuer.clients.client import Client
+from issuer.clients.store import MEMORY
 from issuer.database.database import Database
 from issuer.database.engines import lift_time_limits
 from issuer.database.rows import batched
@@ -76,6 +77,10 @@ def _exceeding(
     if _has_lost_its_sessions(client, before):
         return sorted(connection.scalars(select(families.c.id).where(*theirs)))
     found: set[str] = set()
+    if client.refresh_removed_at and GrantType.REFRESH_TOKEN not in client.grant_types:
+        # Processes know that the grant was taken away after `MEMORY` at the latest.
+        refreshed = families.c.created_at <= client.refresh_removed_at + MEMORY
+        found.update(connection.scalars(select(families.c.id).where(*theirs, refreshed)))
     # As they are stored: what is damaged is found as well.
     scopes, audiences = type_coerce(families.c.scope, Text), type_coerce(families.c.audience, Text)
     held = connection.execute(select(scopes, audiences).where(*theirs).distinct()).all()

@@ -99,7 +99,7 @@ class ClientSync:
                 deleted = self._event(EventAction.CLIENT_DELETED, planned)
                 remove_within(connection, planned.client.id, self.now, deleted)
             case Step.CHANGE, Client() as before:
-                store_change(connection, before, planned.client)
+                store_change(connection, before, planned.client, self.now)
                 detail = summary(before, planned.client)
                 record(connection, self._event(EventAction.CLIENT_CHANGED, planned, detail))
                 if before.secret_digest != planned.client.secret_digest:

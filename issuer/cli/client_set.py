@@ -197,7 +197,7 @@ def _changed(
         return client, changed(client, changes)
     try:
         event = issuer.event(EventAction.CLIENT_CHANGED, client_id=client.id)
-        before, after = change_client(issuer.database, client.id, changes, event)
+        before, after = change_client(issuer.database, client.id, changes, event.at, event)
     except LookupError:
         raise no_such_client(client.id) from None
     if before != after:

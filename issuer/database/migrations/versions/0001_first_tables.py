@@ -75,6 +75,7 @@ def _create_clients() -> None:
         sa.Column("jwks", sa.Text()),
         sa.Column("jwks_uri", sa.Text()),
         sa.Column("grant_types", sa.Text(), nullable=False),
+        sa.Column("refresh_removed_at", Instant()),
         sa.Column("response_types", sa.Text(), nullable=False),
         sa.Column("redirect_uris", sa.Text(), nullable=False),
         sa.Column("post_logout_redirect_uris", sa.Text(), nullable=False),
