@@ -47,8 +47,8 @@ CHANGES = [
         "name; scope now: x",
     ),
     (["clients", "require-pkce", "CLIENT"], "client changed", "requires PKCE"),
-    (["clients", "disable", "CLIENT"], "client disabled", None),
     (["clients", "enable", "CLIENT"], "client enabled", None),
+    (["clients", "disable", "CLIENT"], "client disabled", None),
     (["clients", "delete", "CLIENT", "--yes"], "client deleted", "sessions ended: 0"),
 ]
 ROLES_SESSIONS_AND_DELETION = [
