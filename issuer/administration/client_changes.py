@@ -186,6 +186,8 @@ def differences(before: Client | None, after: Client) -> list[Difference]:
     if before and before.secret_digest != after.secret_digest:
         texts = ("set" if before.secret_digest else "", "replaced" if after.secret_digest else "removed")
         found.append(Difference("secret", *texts))
+    elif before and before.old_secret_digest and not after.old_secret_digest:
+        found.append(Difference("old secret", "set", "removed"))
     return found
 
 

@@ -23,6 +23,7 @@ from issuer.audit.events import record
 from issuer.clients.client import Client
 from issuer.clients.resources import Resources
 from issuer.clients.store import find_clients, insert_client
+from issuer.clock import duration
 from issuer.database.database import Database
 from issuer.database.engines import lift_time_limits
 from issuer.database.rows import batched
@@ -102,14 +103,27 @@ class ClientSync:
                 store_change(connection, before, planned.client, self.now)
                 detail = summary(before, planned.client)
                 record(connection, self._event(EventAction.CLIENT_CHANGED, planned, detail))
-                if before.secret_digest != planned.client.secret_digest:
-                    record(connection, self._event(EventAction.SECRET_ROTATED, planned))
+                record(connection, *self._of_secrets(planned, before))
             case _:
                 try:
                     insert_client(connection, planned.client)
                     record(connection, self._event(EventAction.CLIENT_CREATED, planned))
                 except IntegrityError:
                     raise Refused(f"another client or an account has the id {planned.client.id}") from None
+
+    def _of_secrets(self, planned: PlannedClient, before: Client) -> Iterator[Event]:
+        """Yield the event of what a change does to the secrets of a client."""
+        after = planned.client
+        if before.secret_digest == after.secret_digest:
+            if before.old_secret_digest and not after.old_secret_digest:
+                yield self._event(EventAction.SECRET_REMOVED, planned, "the old one")
+        elif after.secret_digest is None:
+            yield self._event(EventAction.SECRET_REMOVED, planned)
+        elif before.secret_digest is None:
+            yield self._event(EventAction.SECRET_CREATED, planned)
+        else:
+            detail = f"the old one is valid for {duration(self.overlap)}"
+            yield self._event(EventAction.SECRET_ROTATED, planned, detail)
 
     def _event(self, action: EventAction, planned: PlannedClient, detail: str | None = None) -> Event:
         return Event(self.now, self.actor, action, client_id=planned.client.id, detail=detail)
