@@ -16,7 +16,7 @@ SUM_INTERVAL = timedelta(hours=1)
 
 
 class EventAction(StrEnum):
-    """What happened to an account or a client."""
+    """What happened to an account, a client or a resource."""
 
     USER_CREATED = "user created"
     USER_IMPORTED = "user imported"

@@ -51,11 +51,18 @@ CHANGES = [
     (["clients", "disable", "CLIENT"], "client disabled", None),
     (["clients", "delete", "CLIENT", "--yes"], "client deleted", "sessions ended: 0"),
 ]
-ROLES_SESSIONS_AND_DELETION = [
+OTHER_CHANGES = [
     (["roles", "set", "support", "x"], "role set", "support, now: x"),
     (["users", "grant", "alice", "--role", "support"], "role granted", "support"),
     (["users", "revoke-role", "alice", "--role", "support"], "role revoked", "support"),
     (["roles", "delete", "support", "--yes"], "role deleted", "support"),
+    (
+        ["resources", "add", "https://a.example", "--scope", "x y", "--open"],
+        "resource added",
+        "https://a.example; scope: x y; open",
+    ),
+    (["resources", "add", "https://b.example"], "resource added", "https://b.example"),
+    (["resources", "remove", "https://A.example/"], "resource removed", "https://a.example"),
     (["users", "unlock", "alice"], "limits cleared", None),
     (["users", "sessions", "alice", "--end-all"], "session ended", "1 sessions"),
     (["users", "delete", "alice", "--yes"], "user deleted", None),
@@ -95,15 +102,15 @@ def made(command: Command) -> tuple[str, str]:
     return user, json.loads(command("clients", "add", "machine", "--json"))["client_id"]
 
 
-def test_every_command_that_changes_accounts_or_clients_is_tested_here() -> None:
+def test_every_command_that_changes_accounts_clients_roles_or_resources_is_tested_here() -> None:
     groups = {group.name: group.typer_instance for group in commands.app.registered_groups}
     changing = {
         f"{name} {each.name or each.callback.__name__}"  # type: ignore[union-attr]
-        for name in ("users", "clients", "roles")
+        for name in ("users", "clients", "roles", "resources")
         for each in groups[name].registered_commands  # type: ignore[union-attr]
         if (each.name or each.callback.__name__) not in READING  # type: ignore[union-attr]
     }
-    tested = [*CHANGES, *ROLES_SESSIONS_AND_DELETION]
+    tested = [*CHANGES, *OTHER_CHANGES]
     assert changing == CREATING | {" ".join(arguments[:2]) for arguments, _, _ in tested}
 
 
@@ -124,7 +131,9 @@ def test_each_change_by_a_command_is_recorded_with_operator_and_subject(command:
     assert next(each["action"] for each in found if each["log"] == "keys") == "published"
 
 
-def test_roles_sessions_and_a_deletion_are_recorded_with_operator_and_subject(command: Command) -> None:
+def test_roles_resources_sessions_and_a_deletion_are_recorded_with_operator_and_subject(
+    command: Command,
+) -> None:
     user, _ = made(command)
     issuer = build(load_settings())
     try:
@@ -133,12 +142,12 @@ def test_roles_sessions_and_a_deletion_are_recorded_with_operator_and_subject(co
         assert issuer.sessions.store.start(user, None, "1", ("pwd",), Origin(), issuer.clock())
     finally:
         issuer.close()
-    for arguments, _, _ in ROLES_SESSIONS_AND_DELETION:
+    for arguments, _, _ in OTHER_CHANGES:
         command(*arguments)
-    events = entries(command, "--last", str(len(ROLES_SESSIONS_AND_DELETION)))
+    events = entries(command, "--last", str(len(OTHER_CHANGES)))
     assert [(each["action"], each["detail"], each["user"]) for each in events] == [
-        (action, detail, None if arguments[0] == "roles" else user)
-        for arguments, action, detail in ROLES_SESSIONS_AND_DELETION
+        (action, detail, user if arguments[0] == "users" else None)
+        for arguments, action, detail in OTHER_CHANGES
     ]
     assert all(" on " in each["actor"] for each in events)
 
