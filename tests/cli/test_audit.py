@@ -242,6 +242,23 @@ def test_an_export_is_lines_of_json_with_positions_to_go_on_from(command: Comman
     assert command("audit", "export", "--after", lines[-1]["position"]) == ""
 
 
+def test_an_export_goes_on_after_a_damaged_row_and_fails_at_its_end(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(command)
+    issuer = build(load_settings())
+    with issuer.database.write() as connection:
+        connection.exec_driver_sql("UPDATE account_events SET count = 'many' WHERE number = 1")
+    issuer.close()
+    monkeypatch.setattr(sys, "argv", ["issuer", "audit", "export"])
+    assert commands._run(as_json=False) == 1
+    printed = capsys.readouterr()
+    assert "failed: the row 1 of account_events in the database is damaged" in printed.err
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert [each["number"] for each in lines if each["log"] == "accounts"] == [2]
+    assert (next(iter(lines[0])), [*lines[0]][-1]) == ("at", "position")
+
+
 def test_the_head_that_was_noted_shows_later_that_the_log_was_replaced(
     command: Command, deployment: Deployment
 ) -> None:
