@@ -4,6 +4,7 @@ import json
 import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from support.lost_commits import losing_commits
+from support.postgresql import temporary_database
 from support.stores import NOW, user
 
 from issuer.accounts.store import AccountStore
@@ -24,6 +27,7 @@ from issuer.clients.client import secret_matches
 from issuer.clients.resources import Resource, Resources
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
+from issuer.database.errors import DatabaseUnavailable
 from issuer.digests import digest
 from issuer.errors import Refused
 from issuer.strict_json import BadDocument
@@ -121,6 +125,30 @@ def test_secrets_of_clients_that_were_not_stored_are_removed(database: Database,
     with pytest.raises(Exception, match="FOREIGN KEY"):
         sync(database, {"name": "A"}, secrets=secrets).perform()
     assert (names(database), secrets.exists()) == ([], False)
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_secrets_are_kept_if_the_connection_is_lost_at_the_commit_and_the_command_can_be_run_again(
+    postgresql: str, secrets: Path, is_committed: bool
+) -> None:
+    declared = {"client_id": "a", "name": "A"}
+    with temporary_database(postgresql) as url, closing(Database(url)) as database:
+        database.migrate()
+        with (
+            losing_commits(url, b"INSERT INTO clients", is_committed=is_committed) as losing,
+            closing(Database(losing)) as lost,
+            pytest.raises(
+                DatabaseUnavailable, match="whether the clients were registered is unknown"
+            ) as error,
+        ):
+            sync(lost, declared, secrets=secrets).perform()
+        (kept,) = secrets.parent.iterdir()
+        assert f" kept in {kept}. " in str(error.value)
+        again = sync(database, declared, secrets=secrets).perform()
+        assert [each.step for each in again] == ([] if is_committed else [Step.ADD])
+        (written,) = json.loads((kept if is_committed else secrets).read_text())["clients"]
+        client = ClientStore(database).by_id("a")
+        assert secret_matches(client, written["client_secret"], NOW)
 
 
 def test_files_that_are_registered_at_the_same_time_register_each_client_once(

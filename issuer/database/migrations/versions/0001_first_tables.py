@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Create all tables."""
     _create_accounts()
     _create_clients()
+    _create_resources()
     _create_families()
     _create_refresh_tokens()
     _create_keys()
@@ -87,6 +88,9 @@ def _create_clients() -> None:
         sa.Column("has_roles_claim", sa.Boolean(), nullable=False),
     )
     op.create_index("ix_clients_order", "clients", ["created_at", "id"])
+
+
+def _create_resources() -> None:
     op.create_table(
         "resources",
         sa.Column("matched", sa.String(2048), primary_key=True),
