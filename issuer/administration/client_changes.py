@@ -7,8 +7,9 @@ The rules for values are those for new clients, in `clients`. What sessions hold
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete
 
 from issuer.administration.clients import (
     PASSWORD_REFUSED,
@@ -22,7 +23,7 @@ from issuer.administration.clients import (
 from issuer.audit.event import Event
 from issuer.audit.events import record
 from issuer.authorize.code_store import authorization_codes
-from issuer.authorize.consent_store import consents
+from issuer.authorize.consent_store import has_consent
 from issuer.clients.client import Client
 from issuer.clients.store import lock_client, update_client
 from issuer.database.database import Database
@@ -131,7 +132,7 @@ def with_grants(client: Client, grants: frozenset[GrantType]) -> Client:
 
 
 def change_client(
-    database: Database, client_id: str, changes: ClientChanges, event: Event | None = None
+    database: Database, client_id: str, changes: ClientChanges, now: datetime, event: Event | None = None
 ) -> tuple[Client, Client]:
     """Change a registered client; return it before and after. Changes of other commands meanwhile are kept.
 
@@ -142,22 +143,24 @@ def change_client(
         before = lock_client(connection, client_id)
         if before is None:
             raise LookupError(client_id)
-        after = changed(before, changes)
-        store_change(connection, before, after)
+        after = store_change(connection, before, changed(before, changes), now)
         if event and before != after:
             record(connection, replace(event, detail=summary(before, after)))
     return before, after
 
 
-def store_change(connection: Connection, before: Client, after: Client) -> None:
-    """Store a change of a client that the transaction has locked.
+def store_change(connection: Connection, before: Client, after: Client, now: datetime) -> Client:
+    """Store a change of a client that the transaction has locked, and return the client as it is stored.
 
     Codes are bounded by the client when they are redeemed. Those that a trusted client got without the consent of
     the user are deleted when it is trusted no longer.
     """
+    if GrantType.REFRESH_TOKEN in before.grant_types - after.grant_types:
+        after = replace(after, refresh_removed_at=now)
     update_client(connection, before, after)
     if before.is_trusted and not after.is_trusted:
         _void_codes_without_consent(connection, after.id)
+    return after
 
 
 def void_codes_without_consent(database: Database, client_id: str) -> None:
@@ -167,11 +170,9 @@ def void_codes_without_consent(database: Database, client_id: str) -> None:
 
 
 def _void_codes_without_consent(connection: Connection, client_id: str) -> None:
-    allowed = select(consents.c.user_id).where(consents.c.client_id == client_id)
     unused = authorization_codes.c.client_id == client_id, authorization_codes.c.used_at.is_(None)
-    connection.execute(
-        delete(authorization_codes).where(*unused, authorization_codes.c.user_id.not_in(allowed))
-    )
+    allowed = has_consent(client_id, authorization_codes.c.user_id)
+    connection.execute(delete(authorization_codes).where(*unused, ~allowed))
 
 
 def differences(before: Client | None, after: Client) -> list[Difference]:
@@ -185,6 +186,8 @@ def differences(before: Client | None, after: Client) -> list[Difference]:
     if before and before.secret_digest != after.secret_digest:
         texts = ("set" if before.secret_digest else "", "replaced" if after.secret_digest else "removed")
         found.append(Difference("secret", *texts))
+    elif before and before.old_secret_digest and not after.old_secret_digest:
+        found.append(Difference("old secret", "set", "removed"))
     return found
 
 

@@ -132,6 +132,7 @@ def _wanted(declared: DeclaredClient, before: Client) -> Client:
         id=before.id,
         created_at=before.created_at,
         disabled_at=before.disabled_at,
+        refresh_removed_at=before.refresh_removed_at,
         secret_digest=before.secret_digest,
         old_secret_digest=before.old_secret_digest,
         old_secret_until=before.old_secret_until,

@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Text, exists, func, select, ty
 
 from issuer.audit.event import Event
 from issuer.audit.events import record
-from issuer.authorize.consent_store import consents
+from issuer.authorize.consent_store import has_consent
 from issuer.clients.client import Client
+from issuer.clients.store import MEMORY
 from issuer.database.database import Database
 from issuer.database.engines import lift_time_limits
 from issuer.database.rows import batched
@@ -25,7 +26,8 @@ def count_sessions(database: Database, client_id: str, now: datetime) -> int:
     """Return how many sessions of a client have not ended, and have a refresh token that has not expired."""
     usable = exists().where(refresh_tokens.c.family_id == families.c.id, refresh_tokens.c.expires_at > now)
     counted = select(func.count()).select_from(families).where(*active(client_id, now), usable)
-    with database.read() as connection:
+    with database.snapshot() as connection:
+        lift_time_limits(connection)
         return connection.scalar(counted) or 0
 
 
@@ -39,6 +41,7 @@ def count_exceeding(
 ) -> int:
     """Return how many sessions hold more than `client` may have; `before` is what it was."""
     with database.snapshot() as connection:
+        lift_time_limits(connection)
         return len(_exceeding(connection, client, before, entitlements, now))
 
 
@@ -74,6 +77,10 @@ def _exceeding(
     if _has_lost_its_sessions(client, before):
         return sorted(connection.scalars(select(families.c.id).where(*theirs)))
     found: set[str] = set()
+    if client.refresh_removed_at and GrantType.REFRESH_TOKEN not in client.grant_types:
+        # Processes know that the grant was taken away after `MEMORY` at the latest.
+        refreshed = families.c.created_at <= client.refresh_removed_at + MEMORY
+        found.update(connection.scalars(select(families.c.id).where(*theirs, refreshed)))
     # As they are stored: what is damaged is found as well.
     scopes, audiences = type_coerce(families.c.scope, Text), type_coerce(families.c.audience, Text)
     held = connection.execute(select(scopes, audiences).where(*theirs).distinct()).all()
@@ -82,8 +89,7 @@ def _exceeding(
             same = scopes == scope, audiences == audience
             found.update(connection.scalars(select(families.c.id).where(*theirs, *same)))
     if not client.is_trusted:
-        allowed = select(consents.c.user_id).where(consents.c.client_id == client.id)
-        unasked = select(families.c.id).where(*theirs, families.c.user_id.not_in(allowed))
+        unasked = select(families.c.id).where(*theirs, ~has_consent(client.id, families.c.user_id))
         found.update(connection.scalars(unasked))
     return sorted(found)
 

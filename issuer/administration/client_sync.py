@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from issuer.administration.client_changes import store_change, summary, void_codes_without_consent
 from issuer.administration.client_deletion import remove_leftovers, remove_within
@@ -23,13 +23,24 @@ from issuer.audit.events import record
 from issuer.clients.client import Client
 from issuer.clients.resources import Resources
 from issuer.clients.store import find_clients, insert_client
+from issuer.clock import duration
 from issuer.database.database import Database
 from issuer.database.engines import lift_time_limits
+from issuer.database.errors import DatabaseUnavailable
 from issuer.database.rows import batched
 from issuer.database.subjects import subjects
 from issuer.errors import Refused
 
 _LOCK = 0x69737376  # any constant number, next to that of migrations
+
+
+@dataclass
+class _Written:
+    """The file of new secrets, as far as it is written."""
+
+    path: Path | None = None
+    is_complete: bool = False
+    """Whether all is done but the commit."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +69,11 @@ class ClientSync:
     def perform(self, confirmed: Collection[str] | None = None) -> list[PlannedClient]:
         """Do it, and return what was done; other commands that register files wait.
 
-        Raise BadDocument, OSError, or Refused: also if another client would be deleted than those `confirmed`.
+        Raise BadDocument, OSError, or Refused: also if another client would be deleted than those `confirmed`. Raise
+        DatabaseUnavailable, also if it is unknown whether it was done, as the connection was lost at the end: new
+        secrets are then kept in another file, which the error names, and the next attempt is a new one.
         """
-        with _removed_unless_stored() as written, self.database.write() as connection:
+        with self._removed_unless_stored() as written, self.database.write() as connection:
             if not self.database.is_sqlite:  # which has one writer at a time
                 lift_time_limits(connection)
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -73,6 +86,7 @@ class ClientSync:
             # Last: whatever fails before that writes no secrets.
             if secrets := list(new_secrets(plan)):
                 _write(self._require_new_file(plan), secrets, written)
+                written.is_complete = True
         return plan
 
     def remove_leftovers(self, plan: Sequence[PlannedClient], now: datetime) -> None:
@@ -99,11 +113,10 @@ class ClientSync:
                 deleted = self._event(EventAction.CLIENT_DELETED, planned)
                 remove_within(connection, planned.client.id, self.now, deleted)
             case Step.CHANGE, Client() as before:
-                store_change(connection, before, planned.client)
+                store_change(connection, before, planned.client, self.now)
                 detail = summary(before, planned.client)
                 record(connection, self._event(EventAction.CLIENT_CHANGED, planned, detail))
-                if before.secret_digest != planned.client.secret_digest:
-                    record(connection, self._event(EventAction.SECRET_ROTATED, planned))
+                record(connection, *self._of_secrets(planned, before))
             case _:
                 try:
                     insert_client(connection, planned.client)
@@ -111,8 +124,43 @@ class ClientSync:
                 except IntegrityError:
                     raise Refused(f"another client or an account has the id {planned.client.id}") from None
 
+    def _of_secrets(self, planned: PlannedClient, before: Client) -> Iterator[Event]:
+        """Yield the event of what a change does to the secrets of a client."""
+        after = planned.client
+        if before.secret_digest == after.secret_digest:
+            if before.old_secret_digest and not after.old_secret_digest:
+                yield self._event(EventAction.SECRET_REMOVED, planned, "the old one")
+        elif after.secret_digest is None:
+            yield self._event(EventAction.SECRET_REMOVED, planned)
+        elif before.secret_digest is None:
+            yield self._event(EventAction.SECRET_CREATED, planned)
+        else:
+            detail = f"the old one is valid for {duration(self.overlap)}"
+            yield self._event(EventAction.SECRET_ROTATED, planned, detail)
+
     def _event(self, action: EventAction, planned: PlannedClient, detail: str | None = None) -> Event:
         return Event(self.now, self.actor, action, client_id=planned.client.id, detail=detail)
+
+    @contextmanager
+    def _removed_unless_stored(self) -> Iterator[_Written]:
+        """Remove the file of new secrets if the block fails: they belong to no client. Keep it if that is unknown."""
+        written = _Written()
+        try:
+            yield written
+        except BaseException as error:
+            path = written.path
+            if path is None:
+                raise
+            if not (written.is_complete and _may_be_committed(error)):
+                path.unlink(missing_ok=True)
+                raise
+            # Under another name, so that the command can be run again.
+            kept = path.rename(path.with_name(f"{path.name}.{self.now:%Y%m%dT%H%M%S%f}"))
+            raise DatabaseUnavailable(
+                f"{str(error) or 'interrupted'}; whether the clients were registered is unknown, and their new"
+                f" secrets are kept in {kept}. Run the command again: if it registers them now, it makes other"
+                f" secrets, and {kept.name} can be deleted"
+            ) from error
 
     def _require_new_file(self, plan: Sequence[PlannedClient]) -> Path | None:
         """Return the file for new secrets; raise Refused if it exists, and there are some."""
@@ -133,20 +181,17 @@ def spelled(file: ClientFile, resources: Resources) -> ClientFile:
     return replace(file, clients=tuple(replace(each, client=respelled(each.client)) for each in file.clients))
 
 
-@contextmanager
-def _removed_unless_stored() -> Iterator[list[Path]]:
-    """Yield a list of files, which are removed if the block fails: the secrets in them belong to no client."""
-    written: list[Path] = []
-    try:
-        yield written
-    except BaseException:
-        for each in written:
-            each.unlink(missing_ok=True)
-        raise
+def _may_be_committed(error: BaseException) -> bool:
+    """Return whether a transaction may have been committed although its commit raised an error.
+
+    It was not if the database has answered.
+    """
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
+    return not isinstance(cause, DBAPIError) or cause.connection_invalidated
 
 
-def _write(path: Path | None, secrets: Sequence[tuple[Client, str]], written: list[Path]) -> None:
-    """Write secrets to a new file that only this user can read, and add it to `written`; raise OSError."""
+def _write(path: Path | None, secrets: Sequence[tuple[Client, str]], written: _Written) -> None:
+    """Write secrets to a new file that only this user can read, and note it in `written`; raise OSError."""
     if path is None:
         raise ValueError("no file for new secrets")
     rows = [
@@ -154,7 +199,7 @@ def _write(path: Path | None, secrets: Sequence[tuple[Client, str]], written: li
     ]
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        written.append(path)  # before it is complete: the disk may be full
+        written.path = path  # before it is complete: the disk may be full
         file.write(json.dumps({"clients": rows}, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())

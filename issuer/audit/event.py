@@ -16,7 +16,7 @@ SUM_INTERVAL = timedelta(hours=1)
 
 
 class EventAction(StrEnum):
-    """What happened to an account or a client."""
+    """What happened to an account, a client or a resource."""
 
     USER_CREATED = "user created"
     USER_IMPORTED = "user imported"
@@ -41,7 +41,11 @@ class EventAction(StrEnum):
     CLIENT_DISABLED = "client disabled"
     CLIENT_ENABLED = "client enabled"
     CLIENT_DELETED = "client deleted"
+    SECRET_CREATED = "secret created"  # noqa: S105 - a name
     SECRET_ROTATED = "secret rotated"  # noqa: S105 - a name
+    SECRET_REMOVED = "secret removed"  # noqa: S105 - a name
+    RESOURCE_ADDED = "resource added"
+    RESOURCE_REMOVED = "resource removed"
     CONSENT_GIVEN = "consent given"
     CONSENT_WITHDRAWN = "consent withdrawn"
     SESSION_ENDED = "session ended"

@@ -4,7 +4,7 @@ The tables are in `store` and `events`; commands in `cli.audit` print what is fo
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
@@ -19,6 +19,7 @@ from issuer.audit.store import audit, read_link
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.database.rows import ROWS_MOST, each_readable
+from issuer.database.rows import damaged as damaged_row
 
 T = TypeVar("T", Link, Recorded)
 
@@ -91,15 +92,17 @@ class EventSearch:
         with self._database.read() as connection:
             return connection.scalar(select(func.count()).select_from(audit)) or 0
 
-    def all_after(self, position: Position) -> Iterator[tuple[Position, Found]]:
+    def all_after(
+        self, position: Position, damaged: Callable[[DatabaseDamaged], object]
+    ) -> Iterator[tuple[Position, Found]]:
         """Yield everything after `position` in the order in which it happened, each with the position after it.
 
-        What is recorded meanwhile is left to the next call. Raise DatabaseDamaged for a row that cannot be read, and
-        DatabaseUnavailable if a transaction that records events takes too long.
+        What is recorded meanwhile is left to the next call; what is wrong with a row that cannot be read is passed to
+        `damaged`. Raise DatabaseUnavailable if a transaction that records events takes too long.
         """
         end = self._end()
-        links = self._batches(audit, position.key, end.key, read_link)
-        events = self._batches(account_events, position.account, end.account, read_event)
+        links = self._batches(audit, position.key, end.key, read_link, damaged)
+        events = self._batches(account_events, position.account, end.account, read_event, damaged)
         for found in _merged(links, events):
             if isinstance(found, Link):
                 position = Position(found.number, position.account)
@@ -136,18 +139,48 @@ class EventSearch:
         with self._database.read() as connection:
             return set(connection.scalars(_WRITING))
 
-    def _batches(self, table: Any, after: int, end: int, read: Callable[[Row[Any]], T]) -> Iterator[T]:
+    def _batches(
+        self,
+        table: Any,
+        after: int,
+        end: int,
+        read: Callable[[Row[Any]], T],
+        damaged: Callable[[DatabaseDamaged], object],
+    ) -> Iterator[T]:
         """Yield the rows in the order of their numbers, in short transactions: there may be millions."""
         while after < end:
             some = (table.c.number > after) & (table.c.number <= end)
-            found = select(table).where(some).order_by(table.c.number).limit(ROWS_MOST)
+            with self._database.read() as connection:
+                numbers = connection.scalars(
+                    select(table.c.number).where(some).order_by(table.c.number).limit(ROWS_MOST)
+                ).all()
+            if not numbers:
+                return
+            readable, errors = self._read(table, numbers, read)
+            for error in errors:
+                damaged(error)
+            yield from readable
+            after = numbers[-1]
+
+    def _read(
+        self, table: Any, numbers: Sequence[int], read: Callable[[Row[Any]], T]
+    ) -> tuple[list[T], list[DatabaseDamaged]]:
+        """Return the rows that can be read, and what is wrong with the others."""
+        found = select(table).where(table.c.number.between(numbers[0], numbers[-1])).order_by(table.c.number)
+        try:
             with self._database.read() as connection:
                 rows = connection.execute(found).all()
-            if not rows:
-                return
-            for row in rows:
-                yield read(row)
-            after = rows[-1].number
+        except (
+            DatabaseDamaged
+        ):  # SQLite stores text that is not UTF-8, and the driver then returns no row at all
+            if len(numbers) == 1:
+                return [], [damaged_row(table, numbers[0])]
+            half = len(numbers) // 2
+            parts = [self._read(table, some, read) for some in (numbers[:half], numbers[half:])]
+            return [row for rows, _ in parts for row in rows], [
+                each for _, errors in parts for each in errors
+            ]
+        return each_readable(rows, read)
 
 
 def _merged(links: Iterable[Found], events: Iterable[Found]) -> Iterator[Found]:

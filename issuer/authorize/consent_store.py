@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     ForeignKey,
     LargeBinary,
     Row,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
+    exists,
     func,
     select,
 )
@@ -123,6 +125,14 @@ class Consents:
             theirs = select(consents).where(consents.c.user_id == user_id)
             rows = connection.execute(theirs.order_by(*newest)).all()
         return each_readable(rows, _consent)
+
+
+def has_consent(client_id: str, user_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Return the condition that the user in a column of a statement has allowed a client something.
+
+    NOT EXISTS is a join for PostgreSQL; with NOT IN it would read all consents of the client for each row.
+    """
+    return exists().where(consents.c.user_id == user_id, consents.c.client_id == client_id)
 
 
 def _consent(row: Row[Any]) -> Consent:

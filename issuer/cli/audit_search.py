@@ -15,9 +15,9 @@ from issuer.audit.event import Event, EventAction, Recorded
 from issuer.audit.event_search import Filters, Found, Position
 from issuer.cli.audit_sessions import summed
 from issuer.cli.moments import moment
-from issuer.cli.output import Access, Json, opened, show
+from issuer.cli.output import Access, Exit, Json, opened, show
 from issuer.cli.tables import Row
-from issuer.cli.terminal import short_kid
+from issuer.cli.terminal import complain, short_kid
 from issuer.clock import instant, system_clock
 from issuer.database.errors import DatabaseDamaged
 from issuer.services import Issuer
@@ -90,17 +90,27 @@ def export(
     """Print both logs as JSON lines, oldest first, for a SIEM; each has the position to go on from.
 
     A line of what people do is a sum by hour: it is printed again with another count, the same `since` and a new
-    number, if more happens in that hour. Without --json, errors are text on standard error.
+    number, if more happens in that hour. A damaged row is left out, reported on standard error, and makes the exit
+    code 1. Without --json, other errors are text on standard error as well.
     """
     del as_json  # the lines are JSON in any case; `commands.run` looks for it when it prints an error
     matched = POSITION.fullmatch(after.strip())
     if not matched:
         raise typer.BadParameter("--after takes the `position` of an exported line, such as 12:345")
+    damaged: list[DatabaseDamaged] = []
+
+    def report(error: DatabaseDamaged) -> None:
+        damaged.append(error)
+        complain("failed", str(error))
+
+    start = Position(int(matched[1]), int(matched[2]))
     with opened(Access.READ) as issuer:
-        for position, found in issuer.events.search.all_after(Position(int(matched[1]), int(matched[2]))):
-            line = {"position": f"{position.key}:{position.account}", **_described(found)}
+        for position, found in issuer.events.search.all_after(start, report):
+            line = {**_described(found), "position": f"{position.key}:{position.account}"}
             sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
         sys.stdout.flush()
+    if damaged:
+        raise typer.Exit(Exit.FAILED)
 
 
 def _user_id(issuer: Issuer, text: str | None) -> str | None:
@@ -140,9 +150,9 @@ def _described(found: Found) -> dict[str, str | int | None]:
     """Return what JSON says about an entry: the same members for both logs."""
     about: Entry | Event = found.entry if isinstance(found, Link) else found.event
     return {
+        "at": instant(about.at),
         "log": "keys" if isinstance(found, Link) else "accounts",
         "number": found.number,
-        "at": instant(about.at),
         "since": instant(about.at if isinstance(found, Link) else found.since),
         "count": 1 if isinstance(found, Link) else found.count,
         "actor": about.actor,

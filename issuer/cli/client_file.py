@@ -5,7 +5,7 @@ What the file means is decided in `administration.client_file`, what it changes 
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from issuer.cli.client_view import span_of, wait_for_caches
+from issuer.administration.client_changes import narrows
+from issuer.administration.client_sessions import count_exceeding
+from issuer.cli.client_view import holding_more, span_of, wait_for_caches
 from issuer.cli.output import Access, CommandError, opened, show
 from issuer.cli.private_keys import require_file
 from issuer.cli.streams import require_output
@@ -63,16 +65,25 @@ def register_file(path: Path, overlap: str, *, prune: bool, yes: bool, dry_run: 
                 wait_for_caches(as_json=as_json)
             sync.remove_leftovers(plan, issuer.clock())
         written = sync.secrets_file if any(each.secret for each in plan) else None
+        exceeding = {each.client.id: _exceeding(issuer, each) for each in plan}
         show(
             {
-                "changes": [_document(each) for each in plan],
+                "changes": [_document(each, exceeding[each.client.id]) for each in plan],
                 "secrets_file": str(written) if written else None,
                 "dry_run": dry_run,
             },
             as_json=as_json,
             rows=[row for each in plan for row in _rows(each)],
-            message=_report(plan, len(sync.file.clients), written, dry_run=dry_run),
+            message=_report(plan, len(sync.file.clients), exceeding, written, dry_run=dry_run),
         )
+
+
+def _exceeding(issuer: Issuer, planned: "PlannedClient") -> int:
+    """Return how many sessions of a client hold more than it may have after the change."""
+    before, after = planned.before, planned.client
+    if before is None or not narrows(before, after):
+        return 0
+    return count_exceeding(issuer.database, after, before, issuer.clients.entitlements, issuer.clock())
 
 
 @contextmanager
@@ -122,12 +133,13 @@ def _confirmed(sync: "ClientSync", *, yes: bool) -> list[str] | None:
     return [client.id for client in deleted]
 
 
-def _document(planned: "PlannedClient") -> dict[str, object]:
+def _document(planned: "PlannedClient", exceeding: int) -> dict[str, object]:
     return {
         "step": planned.step.value,
         "client_id": planned.client.id,
         "name": planned.client.name,
         "fields": [vars(each) for each in planned.differences],
+        "sessions_holding_more": exceeding,
     }
 
 
@@ -141,12 +153,23 @@ def _rows(planned: "PlannedClient") -> Sequence[Row]:
     return [{**known, **each} for each in fields]
 
 
-def _report(plan: Sequence["PlannedClient"], declared: int, written: Path | None, *, dry_run: bool) -> str:
+def _report(
+    plan: Sequence["PlannedClient"],
+    declared: int,
+    exceeding: Mapping[str, int],
+    written: Path | None,
+    *,
+    dry_run: bool,
+) -> str:
     if not plan:
         return f"{_counted(declared)} in the file: registered as declared"
     steps = Counter(each.step.value for each in plan)
     counts = ", ".join(f"{step}: {count}" for step, count in steps.items())
     lines = [f"{'would ' if dry_run else ''}{counts}"]
+    for each in plan:
+        if sessions := exceeding[each.client.id]:
+            ended_by = f"issuer clients set {each.client.id} --end-sessions"
+            lines.append(f"{each.client.name}: {holding_more(sessions, ended_by)}")
     if written:
         lines.append(
             f"new secrets {'would be' if dry_run else 'are'} in {written}: hand them over, and delete it"

@@ -31,6 +31,7 @@ from issuer.cli.client_view import (
     DryRun,
     document_of,
     find_client,
+    holding_more,
     no_such_client,
     wait_for_caches,
 )
@@ -197,7 +198,7 @@ def _changed(
         return client, changed(client, changes)
     try:
         event = issuer.event(EventAction.CLIENT_CHANGED, client_id=client.id)
-        before, after = change_client(issuer.database, client.id, changes, event)
+        before, after = change_client(issuer.database, client.id, changes, event.at, event)
     except LookupError:
         raise no_such_client(client.id) from None
     if before != after:
@@ -223,8 +224,5 @@ def _report(
     if ended is not None:
         lines.append(f"sessions {'that would be ended' if dry_run else 'ended'}: {ended}")
     if exceeding:
-        lines.append(
-            f"sessions that hold more: {exceeding}; each gets less from its next refresh on, and --end-sessions ends"
-            " them"
-        )
+        lines.append(holding_more(exceeding, "--end-sessions"))
     return "\n".join(lines)

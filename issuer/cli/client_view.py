@@ -90,6 +90,11 @@ def show_client(client: Client, *, as_json: bool, message: str) -> None:
     show(document_of(client), as_json=as_json, rows=[row_of(client)], message=f"{client.name}: {message}")
 
 
+def holding_more(sessions: int, ended_by: str) -> str:
+    """Return what commands say about sessions that hold more than a changed client may have."""
+    return f"sessions that hold more: {sessions}; each gets less from its next refresh on, and {ended_by} ends them"
+
+
 def wait_for_caches(*, as_json: bool) -> None:
     """Wait until no process uses a cached client any more, so that the change is in effect on return."""
     with status("waiting until every process has the change", as_json=as_json):

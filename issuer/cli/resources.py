@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from issuer.administration.clients import require_scope
+from issuer.audit.event import EventAction
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.streams import require_output
 from issuer.cli.tables import Row
@@ -40,7 +41,8 @@ def add(
     require_output()
     with opened() as issuer:
         resource = Resource(uri, issuer.clock(), granted, is_open)
-        issuer.clients.resources.add(resource)
+        added = issuer.event(EventAction.RESOURCE_ADDED, detail=_detail(resource))
+        issuer.clients.resources.add(resource, added)
         show(_document(resource), as_json=as_json, rows=[_row(resource)])
 
 
@@ -58,9 +60,15 @@ def list_resources(*, as_json: Json = False) -> None:
 def remove(url: URI, *, as_json: Json = False) -> None:
     """Remove a resource. Clients that have it as an audience keep it; sessions of others lose it at a refresh."""
     with opened(Access.CHANGE) as issuer:
-        if not issuer.clients.resources.remove(url):
+        if not issuer.clients.resources.remove(url, issuer.event(EventAction.RESOURCE_REMOVED)):
             raise CommandError(f"no such resource: {url!r}; see: issuer resources list")
         show({"resource": url}, as_json=as_json, message=f"{url}: removed")
+
+
+def _detail(resource: Resource) -> str:
+    """Return what the event says about a new resource."""
+    limit = [f"scope: {format_scope(resource.scope)}"] if resource.scope else []
+    return "; ".join([resource.uri, *limit, *(["open"] if resource.is_open else [])])
 
 
 def _document(resource: Resource) -> dict[str, object]:

@@ -39,6 +39,8 @@ class Client:
     jwks_uri: str | None = None
     disabled_at: datetime | None = None
     grant_types: frozenset[GrantType] = frozenset()
+    refresh_removed_at: datetime | None = None
+    """When the grant `refresh_token` was last taken away: sessions that began before have refresh tokens."""
     response_types: frozenset[ResponseType] = frozenset()
     redirect_uris: tuple[str, ...] = ()
     """Where the authorization endpoint may return to: compared as they are, RFC 9700 section 4.1.3."""

@@ -7,12 +7,14 @@ a URI is not registered. Without it the database is read.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Boolean, Column, String, Table, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from issuer.audit.event import Event
+from issuer.audit.events import record
 from issuer.clients.client import audience_among, matched
 from issuer.clients.store import MEMORY, REMEMBERED_MOST
 from issuer.database.database import Database, metadata
@@ -64,23 +66,27 @@ class Resources:
         self._database = database
         self._seen: dict[str, _Seen] = {}
 
-    def add(self, resource: Resource) -> None:
-        """Store a new resource; raise Refused if one with an equivalent URI is stored."""
+    def add(self, resource: Resource, *events: Event) -> None:
+        """Store a new resource, with events; raise Refused if one with an equivalent URI is stored."""
         try:
             with self._database.write() as connection:
                 connection.execute(
                     insert(resources).values({**vars(resource), "matched": matched(resource.uri)})
                 )
+                record(connection, *events)
         except IntegrityError:
             raise Refused(f"the resource {resource.uri} is registered; see: issuer resources list") from None
         self._seen.clear()
 
-    def remove(self, uri: str) -> bool:
-        """Remove the resource with an equivalent URI; return whether there was one."""
+    def remove(self, uri: str, event: Event | None = None) -> bool:
+        """Remove the resource with an equivalent URI; return whether there was one. The event gets its own URI."""
+        gone = delete(resources).where(resources.c.matched == matched(uri)).returning(resources.c.uri)
         with self._database.write() as connection:
-            gone = connection.execute(delete(resources).where(resources.c.matched == matched(uri)))
+            removed = connection.scalar(gone)
+            if event and removed is not None:
+                record(connection, replace(event, detail=removed))
         self._seen.clear()
-        return gone.rowcount > 0
+        return removed is not None
 
     def all(self) -> tuple[list[Resource], list[DatabaseDamaged]]:
         """Return all resources in the order of their URIs, and what is wrong with those that cannot be read."""

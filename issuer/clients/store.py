@@ -61,6 +61,7 @@ clients = Table(
     Column("jwks", Text),
     Column("jwks_uri", Text),
     Column("grant_types", Members(GrantType), nullable=False),
+    Column("refresh_removed_at", Instant),
     Column("response_types", Members(ResponseType), nullable=False),
     Column("redirect_uris", Texts, nullable=False),
     Column("post_logout_redirect_uris", Texts, nullable=False),

@@ -146,13 +146,13 @@ def test_sessions_may_hold_more_after_some_changes(
 def test_a_change_is_stored_and_returned_with_what_was_before(each_database: Database) -> None:
     store = ClientStore(each_database)
     store.add(APP)
-    before, after = change_client(each_database, APP.id, ClientChanges(**EVERYTHING))
-    assert (before, after) == (APP, replace(APP, **EVERYTHING))
+    before, after = change_client(each_database, APP.id, ClientChanges(**EVERYTHING), NOW)
+    assert (before, after) == (APP, replace(APP, **EVERYTHING, refresh_removed_at=NOW))
     assert store.by_id(APP.id) == after
     with pytest.raises(LookupError):
-        change_client(each_database, "unknown", ClientChanges(name="x"))
+        change_client(each_database, "unknown", ClientChanges(name="x"), NOW)
     with pytest.raises(InvalidRequest):
-        change_client(each_database, APP.id, ClientChanges(redirect_uris=()))
+        change_client(each_database, APP.id, ClientChanges(redirect_uris=()), NOW)
     assert store.by_id(APP.id) == after
 
 
@@ -168,7 +168,7 @@ def test_of_changes_at_the_same_time_none_is_lost(each_database: Database) -> No
             assert client
             store.set_disabled(APP.id, NOW)
         else:
-            change_client(each_database, APP.id, ClientChanges(added_scope=frozenset({f"s{number}"})))
+            change_client(each_database, APP.id, ClientChanges(added_scope=frozenset({f"s{number}"})), NOW)
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(change, range(12)))
@@ -184,5 +184,5 @@ def test_a_change_leaves_a_secret_that_was_renewed_meanwhile(each_database: Data
     client = store.by_id(APP.id)
     assert client
     renewed, _ = renew_secret(store, client, NOW - NOW, NOW)
-    change_client(each_database, APP.id, ClientChanges(name="Another"))
+    change_client(each_database, APP.id, ClientChanges(name="Another"), NOW)
     assert store.by_id(APP.id) == replace(renewed, name="Another")

@@ -11,7 +11,15 @@ from support.authorization import APP, SCOPE, a_request
 from support.stores import NOW, signed_in, user
 
 from issuer.accounts.store import AccountStore
-from issuer.administration.client_deletion import Removed, remove_client, remove_leftovers
+from issuer.administration.client_deletion import (
+    Removed,
+    disable_for_deletion,
+    remove_client,
+    remove_in_batches,
+    remove_leftovers,
+)
+from issuer.audit.event import Event, EventAction, Recorded
+from issuer.audit.event_search import EventSearch, Filters
 from issuer.authorize.code import code_for
 from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent_store import Consents
@@ -84,7 +92,7 @@ def rows_of(database: Database, client_id: str) -> dict[str, int]:
 def test_everything_of_a_client_is_deleted_and_its_sessions_end(each_database: Database) -> None:
     fill(each_database)
     assert set(rows_of(each_database, APP.id).values()) == {1}
-    assert remove_client(each_database, APP.id, NOW) == Removed(sessions=1, consents=1)
+    assert remove_client(each_database, APP.id, NOW) == Removed(sessions=1, users=1)
     assert set(rows_of(each_database, APP.id).values()) == {0}
     assert set(rows_of(each_database, OTHER.id).values()) == {1}
     families = FamilyStore(each_database)
@@ -92,6 +100,44 @@ def test_everything_of_a_client_is_deleted_and_its_sessions_end(each_database: D
     assert families.is_active(family_of(OTHER.id), NOW)
     with pytest.raises(LookupError):
         remove_client(each_database, APP.id, NOW)
+
+
+def test_a_deletion_disables_the_client_first_and_then_ends_its_sessions_in_batches(
+    each_database: Database,
+) -> None:
+    fill(each_database)
+    disabled = Event(NOW, "an operator", EventAction.CLIENT_DISABLED, client_id=APP.id)
+    seen = []
+
+    def interrupt(*counts: object) -> None:
+        seen.append(counts)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    disable_for_deletion(each_database, APP.id, disabled)
+    with pytest.raises(KeyboardInterrupt):
+        remove_in_batches(each_database, APP.id, NOW, interrupt)
+    assert seen == [("sessions ended", 1, 1), ("users whose consent is deleted", 1, 1)]
+    client = ClientStore(each_database).by_id(APP.id)
+    assert client
+    assert client.disabled_at == NOW
+    assert not FamilyStore(each_database).is_active(family_of(APP.id), NOW)
+    disable_for_deletion(each_database, APP.id, replace(disabled, at=NOW + MONTH))
+    again = remove_in_batches(each_database, APP.id, NOW, lambda *_: None)
+    assert again == Removed(sessions=0, users=0)
+    assert rows_of(each_database, APP.id)["client_sessions"] == 0
+    deleted = replace(disabled, action=EventAction.CLIENT_DELETED)
+    already = Removed(sessions=2, users=3)
+    assert remove_client(each_database, APP.id, NOW, deleted, already) == already
+    events, _ = EventSearch(each_database).newest(Filters(client_id=APP.id), 2)
+    assert [(each.event.action, each.event.detail) for each in events if isinstance(each, Recorded)] == [
+        ("client disabled", None),
+        ("client deleted", "sessions ended: 2"),
+    ]
+    assert set(rows_of(each_database, APP.id).values()) == {0}
+    assert set(rows_of(each_database, OTHER.id).values()) == {1}
+    with pytest.raises(LookupError):
+        disable_for_deletion(each_database, APP.id, disabled)
 
 
 def test_the_id_of_a_deleted_client_is_never_used_again(each_database: Database) -> None:

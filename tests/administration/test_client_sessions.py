@@ -12,11 +12,12 @@ from support.authorization import APP, a_request
 from support.stores import NOW, user
 
 from issuer.accounts.store import AccountStore
+from issuer.administration.client_changes import ClientChanges, change_client
 from issuer.administration.client_sessions import count_exceeding, count_sessions, end_exceeding
 from issuer.authorize.consent_store import Consents
 from issuer.clients.client import Client
 from issuer.clients.resources import Resource, Resources
-from issuer.clients.store import ClientStore
+from issuer.clients.store import MEMORY, ClientStore
 from issuer.database.database import Database
 from issuer.oauth import GrantType
 from issuer.sessions.session import SignIn
@@ -104,6 +105,20 @@ def test_all_sessions_are_ended_when_the_grant_that_they_need_was_taken_away(
     ids = [start("openid"), start("openid items:read")]
     client = replace(APP, grant_types=APP.grant_types - {lost})
     assert ended(each_database, client, entitlements, ids) == [True, True]
+
+
+def test_sessions_that_have_refresh_tokens_are_ended_also_after_a_change_before_took_the_grant_away(
+    each_database: Database, start: Start, entitlements: Entitlements
+) -> None:
+    """Sessions that began since have none: the client had lost the grant."""
+    without = frozenset({GrantType.AUTHORIZATION_CODE})
+    ids = [start("openid"), start("openid", created_at=NOW + MEMORY * 2)]
+    change_client(each_database, APP.id, ClientChanges(grant_types=without), NOW)
+    before, after = change_client(each_database, APP.id, ClientChanges(), NOW + MEMORY * 2)
+    assert before == after
+    assert ended(each_database, after, entitlements, ids, before) == [True, False]
+    _, given_back = change_client(each_database, APP.id, ClientChanges(grant_types=APP.grant_types), NOW)
+    assert count_exceeding(each_database, given_back, given_back, entitlements, NOW) == 0
 
 
 def test_sessions_of_others_and_ended_ones_are_left_alone(

@@ -4,6 +4,7 @@ import json
 import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from support.lost_commits import losing_commits
+from support.postgresql import temporary_database
 from support.stores import NOW, user
 
 from issuer.accounts.store import AccountStore
@@ -18,14 +21,19 @@ from issuer.administration.client_deletion import remove_client
 from issuer.administration.client_file import read_clients
 from issuer.administration.client_plan import Step
 from issuer.administration.client_sync import ClientSync, spelled
+from issuer.audit.event import Recorded
+from issuer.audit.event_search import EventSearch, Filters
 from issuer.clients.client import secret_matches
 from issuer.clients.resources import Resource, Resources
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
+from issuer.database.errors import DatabaseUnavailable
+from issuer.digests import digest
 from issuer.errors import Refused
 from issuer.strict_json import BadDocument
 
 HASH = "ab" * 32
+DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -119,6 +127,30 @@ def test_secrets_of_clients_that_were_not_stored_are_removed(database: Database,
     assert (names(database), secrets.exists()) == ([], False)
 
 
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_secrets_are_kept_if_the_connection_is_lost_at_the_commit_and_the_command_can_be_run_again(
+    postgresql: str, secrets: Path, is_committed: bool
+) -> None:
+    declared = {"client_id": "a", "name": "A"}
+    with temporary_database(postgresql) as url, closing(Database(url)) as database:
+        database.migrate()
+        with (
+            losing_commits(url, b"INSERT INTO clients", is_committed=is_committed) as losing,
+            closing(Database(losing)) as lost,
+            pytest.raises(
+                DatabaseUnavailable, match="whether the clients were registered is unknown"
+            ) as error,
+        ):
+            sync(lost, declared, secrets=secrets).perform()
+        (kept,) = secrets.parent.iterdir()
+        assert f" kept in {kept}. " in str(error.value)
+        again = sync(database, declared, secrets=secrets).perform()
+        assert [each.step for each in again] == ([] if is_committed else [Step.ADD])
+        (written,) = json.loads((kept if is_committed else secrets).read_text())["clients"]
+        client = ClientStore(database).by_id("a")
+        assert secret_matches(client, written["client_secret"], NOW)
+
+
 def test_files_that_are_registered_at_the_same_time_register_each_client_once(
     each_database: Database,
 ) -> None:
@@ -166,6 +198,40 @@ def test_a_disabled_client_stays_disabled(each_database: Database) -> None:
     assert before
     sync(each_database, {**declared, "scope": "b"}).perform()
     assert store.by_id("a") == replace(before, scope=frozenset({"b"}))
+
+
+def test_what_happens_to_secrets_is_recorded_and_without_overlap_a_replaced_one_is_refused_at_once(
+    each_database: Database,
+) -> None:
+    machine = {"client_id": "a", "name": "a", "secret_sha256": digest("old").hex()}
+    renewed = {**machine, "secret_sha256": digest("new").hex()}
+    keys = {"client_id": "a", "name": "a", "auth": "private_key_jwt", "jwks_uri": "https://a.example/jwks"}
+    steps: list[tuple[dict[str, str], timedelta, set[str]]] = [
+        (machine, DAY, {"old"}),
+        (renewed, DAY, {"old", "new"}),
+        (renewed, DAY, {"old", "new"}),
+        (renewed, timedelta(0), {"new"}),
+        (machine, timedelta(0), {"old"}),
+        (keys, DAY, set()),
+        (renewed, DAY, {"new"}),
+    ]
+    store = ClientStore(each_database)
+    for declared, overlap, valid in steps:
+        sync(each_database, declared, overlap=overlap).perform()
+        client = store.by_id("a")
+        assert {each for each in ("old", "new") if secret_matches(client, each, NOW)} == valid
+    events, _ = EventSearch(each_database).newest(Filters(client_id="a"), 20)
+    told = [(each.event.action, each.event.detail) for each in events if isinstance(each, Recorded)]
+    assert [each for each in told if each[0] != "client changed"] == [
+        ("client created", None),
+        ("secret rotated", "the old one is valid for 1d"),
+        ("secret removed", "the old one"),
+        ("secret rotated", "the old one is valid for 0s"),
+        ("secret removed", None),
+        ("secret created", None),
+    ]
+    changed = [detail for action, detail in told if action == "client changed"]
+    assert changed[:3] == ["secret", "old secret", "secret"]
 
 
 def test_a_file_of_secrets_that_cannot_be_written_whole_is_removed_and_nothing_is_registered(

@@ -19,7 +19,7 @@ from issuer.audit.event_search import EventSearch, Filters, Found, Position, whe
 from issuer.audit.events import EventStore, record
 from issuer.audit.store import AuditStore
 from issuer.database.database import Database
-from issuer.database.errors import DatabaseUnavailable
+from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 
 ALICE, BOB = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 HOUR = timedelta(hours=1)
@@ -76,28 +76,32 @@ def test_filters_narrow_what_is_found(search: EventSearch, filters: Filters, fou
     assert hours(search.newest(filters, 100)[0]) == found
 
 
+def fail(error: DatabaseDamaged) -> None:
+    raise error
+
+
 def test_an_export_has_everything_once_and_goes_on_where_it_ended(
     search: EventSearch, database: Database
 ) -> None:
-    exported = list(search.all_after(Position()))
+    exported = list(search.all_after(Position(), fail))
     assert hours([found for _, found in exported]) == [0, 1, 2, 3, 4, 5]
     for position, found in exported:
         rest = [later for _, later in exported[exported.index((position, found)) + 1 :]]
-        assert [later for _, later in search.all_after(position)] == rest
+        assert [later for _, later in search.all_after(position, fail)] == rest
     end = exported[-1][0]
-    assert list(search.all_after(end)) == []
+    assert list(search.all_after(end, fail)) == []
     EventStore(database).record(event(6, EventAction.USER_DELETED, BOB))
     AuditStore(database).record(replace(ENTRY, at=NOW))
-    assert sorted(hours([found for _, found in search.all_after(end)])) == [0, 6]
+    assert sorted(hours([found for _, found in search.all_after(end, fail)])) == [0, 6]
 
 
 def test_a_sum_that_counts_more_after_an_export_is_exported_again(database: Database) -> None:
     signed_in = Event(NOW, by_user(ALICE), EventAction.SIGNED_IN, ALICE)
     store, search = EventStore(database), EventSearch(database)
     store.record(signed_in)
-    [(end, _)] = search.all_after(Position())
+    [(end, _)] = search.all_after(Position(), fail)
     store.record(signed_in)
-    [(_, again)] = search.all_after(end)
+    [(_, again)] = search.all_after(end, fail)
     assert not isinstance(again, Link)
     assert again.count == 2
 
@@ -107,7 +111,7 @@ def test_an_export_reads_more_rows_than_one_batch(
 ) -> None:
     monkeypatch.setattr(event_search, "ROWS_MOST", 3)
     EventStore(database).record(*(event(number, EventAction.USER_DISABLED, ALICE) for number in range(10)))
-    exported = [found for _, found in EventSearch(database).all_after(Position(0, 2))]
+    exported = [found for _, found in EventSearch(database).all_after(Position(0, 2), fail)]
     assert hours(exported) == list(range(2, 10))
 
 
@@ -136,13 +140,13 @@ def test_an_export_waits_for_transactions_that_have_taken_a_number(
     with recording(on_postgresql, early):
         store.record(late)  # it has a higher number, and is committed first
         with pytest.raises(DatabaseUnavailable, match="has been recording events"):
-            list(search.all_after(Position()))
-    assert hours([found for _, found in search.all_after(Position())]) == [1, 2]
+            list(search.all_after(Position(), fail))
+    assert hours([found for _, found in search.all_after(Position(), fail)]) == [1, 2]
     monkeypatch.setattr(event_search, "LOCK_POLLS", 3000)
     with ThreadPoolExecutor(1) as pool:
         with recording(on_postgresql, replace(early, at=NOW + 3 * HOUR)):
             store.record(replace(late, at=NOW + 4 * HOUR))
-            exporting = pool.submit(lambda: list(search.all_after(Position(0, 2))))
+            exporting = pool.submit(lambda: list(search.all_after(Position(0, 2), fail)))
         assert hours([found for _, found in exporting.result()]) == [3, 4]
 
 
@@ -162,6 +166,20 @@ def test_each_filter_has_an_index(search: EventSearch, database: Database) -> No
                 text(f"{explain} SELECT * FROM account_events WHERE {statement} LIMIT 9")  # noqa: S608
             )
             assert "ix_account_events_" in repr(plan.all()), statement
+
+
+@pytest.mark.parametrize("damage", ["count = 'many'", "reason = CAST(x'ff' AS TEXT)", "at = 'yesterday'"])
+def test_damaged_rows_are_reported_and_left_out_of_an_export(tmp_path: Path, damage: str) -> None:
+    with closing(Database(f"sqlite:///{tmp_path}/lax.db")) as lax:
+        lax.migrate()
+        EventStore(lax).record(*(event(number, EventAction.USER_DISABLED, ALICE) for number in range(7)))
+        with lax.write() as connection:
+            connection.execute(text(f"UPDATE account_events SET {damage} WHERE number IN (3, 6)"))  # noqa: S608
+        damaged: list[DatabaseDamaged] = []
+        exported = list(EventSearch(lax).all_after(Position(), damaged.append))
+    assert hours([found for _, found in exported]) == [0, 1, 3, 4, 6]
+    assert exported[-1][0] == Position(0, 7)
+    assert ["the row 3 of account_events" in str(damaged[0]), "row 6" in str(damaged[1])] == [True, True]
 
 
 def test_a_damaged_row_does_not_hide_the_others(tmp_path: Path) -> None:

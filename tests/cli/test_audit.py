@@ -47,15 +47,22 @@ CHANGES = [
         "name; scope now: x",
     ),
     (["clients", "require-pkce", "CLIENT"], "client changed", "requires PKCE"),
-    (["clients", "disable", "CLIENT"], "client disabled", None),
     (["clients", "enable", "CLIENT"], "client enabled", None),
+    (["clients", "disable", "CLIENT"], "client disabled", None),
     (["clients", "delete", "CLIENT", "--yes"], "client deleted", "sessions ended: 0"),
 ]
-ROLES_SESSIONS_AND_DELETION = [
+OTHER_CHANGES = [
     (["roles", "set", "support", "x"], "role set", "support, now: x"),
     (["users", "grant", "alice", "--role", "support"], "role granted", "support"),
     (["users", "revoke-role", "alice", "--role", "support"], "role revoked", "support"),
     (["roles", "delete", "support", "--yes"], "role deleted", "support"),
+    (
+        ["resources", "add", "https://a.example", "--scope", "x y", "--open"],
+        "resource added",
+        "https://a.example; scope: x y; open",
+    ),
+    (["resources", "add", "https://b.example"], "resource added", "https://b.example"),
+    (["resources", "remove", "https://A.example/"], "resource removed", "https://a.example"),
     (["users", "unlock", "alice"], "limits cleared", None),
     (["users", "sessions", "alice", "--end-all"], "session ended", "1 sessions"),
     (["users", "delete", "alice", "--yes"], "user deleted", None),
@@ -95,15 +102,15 @@ def made(command: Command) -> tuple[str, str]:
     return user, json.loads(command("clients", "add", "machine", "--json"))["client_id"]
 
 
-def test_every_command_that_changes_accounts_or_clients_is_tested_here() -> None:
+def test_every_command_that_changes_accounts_clients_roles_or_resources_is_tested_here() -> None:
     groups = {group.name: group.typer_instance for group in commands.app.registered_groups}
     changing = {
         f"{name} {each.name or each.callback.__name__}"  # type: ignore[union-attr]
-        for name in ("users", "clients", "roles")
+        for name in ("users", "clients", "roles", "resources")
         for each in groups[name].registered_commands  # type: ignore[union-attr]
         if (each.name or each.callback.__name__) not in READING  # type: ignore[union-attr]
     }
-    tested = [*CHANGES, *ROLES_SESSIONS_AND_DELETION]
+    tested = [*CHANGES, *OTHER_CHANGES]
     assert changing == CREATING | {" ".join(arguments[:2]) for arguments, _, _ in tested}
 
 
@@ -124,7 +131,9 @@ def test_each_change_by_a_command_is_recorded_with_operator_and_subject(command:
     assert next(each["action"] for each in found if each["log"] == "keys") == "published"
 
 
-def test_roles_sessions_and_a_deletion_are_recorded_with_operator_and_subject(command: Command) -> None:
+def test_roles_resources_sessions_and_a_deletion_are_recorded_with_operator_and_subject(
+    command: Command,
+) -> None:
     user, _ = made(command)
     issuer = build(load_settings())
     try:
@@ -133,12 +142,12 @@ def test_roles_sessions_and_a_deletion_are_recorded_with_operator_and_subject(co
         assert issuer.sessions.store.start(user, None, "1", ("pwd",), Origin(), issuer.clock())
     finally:
         issuer.close()
-    for arguments, _, _ in ROLES_SESSIONS_AND_DELETION:
+    for arguments, _, _ in OTHER_CHANGES:
         command(*arguments)
-    events = entries(command, "--last", str(len(ROLES_SESSIONS_AND_DELETION)))
+    events = entries(command, "--last", str(len(OTHER_CHANGES)))
     assert [(each["action"], each["detail"], each["user"]) for each in events] == [
-        (action, detail, None if arguments[0] == "roles" else user)
-        for arguments, action, detail in ROLES_SESSIONS_AND_DELETION
+        (action, detail, user if arguments[0] == "users" else None)
+        for arguments, action, detail in OTHER_CHANGES
     ]
     assert all(" on " in each["actor"] for each in events)
 
@@ -231,6 +240,23 @@ def test_an_export_is_lines_of_json_with_positions_to_go_on_from(command: Comman
     rest = command("audit", "export", "--after", lines[1]["position"], "--json").splitlines()
     assert [json.loads(line) for line in rest] == lines[2:]
     assert command("audit", "export", "--after", lines[-1]["position"]) == ""
+
+
+def test_an_export_goes_on_after_a_damaged_row_and_fails_at_its_end(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(command)
+    issuer = build(load_settings())
+    with issuer.database.write() as connection:
+        connection.exec_driver_sql("UPDATE account_events SET count = 'many' WHERE number = 1")
+    issuer.close()
+    monkeypatch.setattr(sys, "argv", ["issuer", "audit", "export"])
+    assert commands._run(as_json=False) == 1
+    printed = capsys.readouterr()
+    assert "failed: the row 1 of account_events in the database is damaged" in printed.err
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert [each["number"] for each in lines if each["log"] == "accounts"] == [2]
+    assert (next(iter(lines[0])), [*lines[0]][-1]) == ("at", "position")
 
 
 def test_the_head_that_was_noted_shows_later_that_the_log_was_replaced(

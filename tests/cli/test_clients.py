@@ -9,8 +9,14 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from support.authorization import a_request, app
+from support.stores import user
 
 from issuer.cli import client_view, commands
+from issuer.settings.loading import load_settings
+from issuer.tokens.refresh import Family, stored
+from issuer.tokens.refresh_text import new_refresh_token
+from issuer.wiring import build
 
 CALLBACK = "https://shop.example/callback"
 
@@ -51,6 +57,20 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def shop(run: Run) -> str:
     done = run("add", "Shop", "--scope", "a b", "--redirect-uri", CALLBACK, "--json")
     return str(done.document["client_id"])
+
+
+def start_session(client_id: str, scope: frozenset[str]) -> None:
+    """Start a session of a new user, who has consented, with the client."""
+    issuer = build(load_settings())
+    now, owner = issuer.clock(), user()
+    issuer.accounts.store.add(owner)
+    request = a_request(app(id=client_id), scope=scope)
+    assert issuer.authorize.consents.give(owner.id, request, scope, now, now)
+    until = now + timedelta(days=30)
+    family = Family(owner.id, owner.id, client_id, scope, issuer.settings.audience, now, until)
+    token = stored(new_refresh_token(family.id), family, now, timedelta(days=30))
+    assert issuer.tokens.families.start(family, token)
+    issuer.close()
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
@@ -173,7 +193,41 @@ def test_a_file_of_clients_is_registered(run: Run, tmp_path: Path) -> None:
         "client_id": "shop",
         "name": "Shop",
         "fields": [{"field": "scope", "before": "a", "after": "b"}],
+        "sessions_holding_more": 0,
     }
+
+
+def test_a_file_that_narrows_a_client_says_how_many_sessions_hold_more_in_the_words_of_set(
+    run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "clients.json"
+    shop = {"client_id": "shop", "name": "Shop", "auth": "none", "redirect_uris": [CALLBACK], "scope": "a b"}
+
+    def register(*options: str, **changes: str) -> Done:
+        file.write_text(json.dumps({"clients": [{**shop, **changes}]}))
+        return run("add", "--from", str(file), *options)
+
+    assert register().code == 0
+    start_session("shop", frozenset({"a", "b"}))
+    for options in (("--dry-run",), ("--dry-run", "--json"), ()):
+        done = register(*options, scope="a")
+        if "--json" in options:
+            assert done.document["changes"][0]["sessions_holding_more"] == 1
+            continue
+        (line,) = (line for line in done.out.splitlines() if "hold more" in line)
+        assert line.startswith(
+            "Shop: sessions that hold more: 1; each gets less from its next refresh on, and "
+        )
+        assert line.endswith(" issuer clients set shop --end-sessions ends them")
+    assert run("set", "shop", "--end-sessions", "--json").document["sessions_ended"] == 1
+    assert run("set", "shop", "--end-sessions").code == 4
+
+
+def test_sessions_are_ended_by_a_second_command_after_the_grant_was_taken_away(run: Run, shop: str) -> None:
+    start_session(shop, frozenset({"a"}))
+    first = run("set", shop, "--grant", "authorization_code")
+    assert "sessions that hold more: 1; each gets less" in first.out
+    assert run("set", shop, "--end-sessions", "--json").document["sessions_ended"] == 1
 
 
 def test_a_file_with_an_error_is_refused_with_its_place(run: Run, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def app(web: TestClient, issuer: Issuer, alice: str) -> App:
 @pytest.fixture
 def change(issuer: Issuer, clock: MovableClock) -> Any:
     def changed(app: App, **changes: Any) -> None:
-        change_client(issuer.database, app.client_id, ClientChanges(**changes))
+        change_client(issuer.database, app.client_id, ClientChanges(**changes), issuer.clock())
         clock.advance(seconds=1)  # how long a process uses a client as it was looked up
 
     return changed

@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Create all tables."""
     _create_accounts()
     _create_clients()
+    _create_resources()
     _create_families()
     _create_refresh_tokens()
     _create_keys()
@@ -75,6 +76,7 @@ def _create_clients() -> None:
         sa.Column("jwks", sa.Text()),
         sa.Column("jwks_uri", sa.Text()),
         sa.Column("grant_types", sa.Text(), nullable=False),
+        sa.Column("refresh_removed_at", Instant()),
         sa.Column("response_types", sa.Text(), nullable=False),
         sa.Column("redirect_uris", sa.Text(), nullable=False),
         sa.Column("post_logout_redirect_uris", sa.Text(), nullable=False),
@@ -86,6 +88,9 @@ def _create_clients() -> None:
         sa.Column("has_roles_claim", sa.Boolean(), nullable=False),
     )
     op.create_index("ix_clients_order", "clients", ["created_at", "id"])
+
+
+def _create_resources() -> None:
     op.create_table(
         "resources",
         sa.Column("matched", sa.String(2048), primary_key=True),
