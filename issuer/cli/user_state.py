@@ -102,13 +102,14 @@ def _lines(seen: UserOverview) -> str:
     """Return what people see: a line for each value that there is."""
     user, limits = seen.user, seen.limits
     browsers = sum(each.client_id is None for each in seen.sessions)
+    networks = limits.known_networks
     members = {
         **{name: value for name, value in user_row(user).items() if name != "email_verified"},
         "email": f"{user.email}{'' if user.email_verified else ', not verified'}" if user.email else None,
         "state": f"disabled since {instant(user.disabled_at)}" if user.disabled_at else "enabled",
         "disabled_at": None,
         "sessions": f"{browsers} of browsers, {len(seen.sessions) - browsers} of applications",
-        "known devices": f"{limits.known_devices}, from {limits.known_networks} networks",
+        "known devices": f"{limits.known_devices}, from {networks} network{'s' * (networks != 1)}",
         "failed log-ins": f"{_words(limits.account)} on other devices, {_words(limits.device)} on a known one",
     }
     return "\n".join(f"{name.replace('_', ' '):16}{value}" for name, value in members.items() if value)
