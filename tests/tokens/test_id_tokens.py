@@ -115,7 +115,7 @@ def test_there_is_no_id_token_without_the_scope_openid_or_without_a_browser(
         logged_in,
         web.post("/oauth2/token", data={"grant_type": "client_credentials"}, auth=machine).json(),
     ]
-    assert [body["token_type"] for body in others] == ["bearer"] * 4
+    assert [body["token_type"] for body in others] == ["Bearer", "Bearer", "bearer", "Bearer"]
     assert not [body for body in others if "id_token" in body]
 
 
