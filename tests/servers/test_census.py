@@ -51,7 +51,7 @@ def test_a_verifier_that_has_not_asked_since_the_rotation_is_named_before_the_ne
 
     def knows_it() -> bool:  # once the worker that answers has read the key ring again
         fetch(initialized, **{"If-None-Match": '"older"'})
-        return rows(initialized)[FOREIGN["User-Agent"]]["knows_next"] == "yes"
+        return bool(rows(initialized)[FOREIGN["User-Agent"]]["knows_next"] == "yes")
 
     eventually(knows_it, "the verifier has the new standby")
 
