@@ -35,6 +35,8 @@ from issuer.database.database import Database
 from issuer.database.errors import StoreError
 from issuer.database.secrets import MonthlySecrets
 from issuer.grants.pipeline import Pipeline
+from issuer.keyring.census import Census
+from issuer.keyring.census_store import CensusStore
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
 from issuer.keyring.policy import Policy
@@ -67,6 +69,9 @@ class Keys:
     recovery: Recovery
     node: Node
     heartbeats: HeartbeatStore
+    census: Census
+    """Of this process."""
+    census_store: CensusStore
     audit: AuditStore
 
 
@@ -190,6 +195,8 @@ class Issuer:
         self.accounts.hashing_pool.close()
         self.tokens.group_commit.close()
         self.clients.key_sets.close()
+        with suppress(StoreError):  # the census only informs
+            self.keys.census.flush(self.clock())
         with suppress(StoreError):  # the heartbeat expires in any case
             self.keys.node.leave()
         self.database.close()

@@ -39,6 +39,8 @@ from issuer.clock import Clock, system_clock
 from issuer.database.database import Database
 from issuer.database.secrets import MonthlySecrets, SecretStore
 from issuer.databases import databases_for
+from issuer.keyring.census import Census
+from issuer.keyring.census_store import CensusStore
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
 from issuer.keyring.policy import Policy
@@ -122,6 +124,7 @@ def _keys(
     node_name: str,
 ) -> Keys:
     store, heartbeats = RingStore(database), HeartbeatStore(database)
+    census_store = CensusStore(database)
     rotation = Rotation(store, signer, policy, clock, actor)
     return Keys(
         signer=signer,
@@ -138,6 +141,8 @@ def _keys(
             shared_settings(settings),
         ),
         heartbeats=heartbeats,
+        census=Census(census_store.save, is_on=settings.census == "on"),
+        census_store=census_store,
         audit=AuditStore(database),
     )
 

@@ -196,6 +196,7 @@ def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenV
         allow_http=settings.allow_http,
         ca_file=settings.ca_file,
         proxy=settings.proxy.get_secret_value() if settings.proxy else None,
+        name=settings.name,
         on_event=on_event,
     )
     return TokenVerifier(cache, settings.audience)

@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         description="The proxy for fetches, `http://host:port`, with `user:password@` if required;"
         " `HTTPS_PROXY` and similar variables are not used.",
     )
+    name: str | None = Field(
+        None,
+        description="The name of this service in `User-Agent`, by which `issuer keys verifiers` lists it: letters,"
+        " digits, dots, dashes and underscores.",
+    )
     docs_client_id: str | None = Field(
         None,
         description="The public client with which `/docs` signs users in by browser; its redirect URI is that of this"
@@ -161,6 +166,7 @@ def _unusable(settings: Settings) -> Iterator[str]:
         "TTL_FLOOR": partial(Timings, settings.ttl_floor, max(settings.ttl_floor, _DEFAULTS.ttl_ceiling)),
         "CA_FILE": partial(cache, ca_file=settings.ca_file),
         "PROXY": partial(cache, proxy=proxy),
+        "NAME": partial(cache, name=settings.name),
     }
     for name, make in each.items():
         try:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from issuer.cli import private_keys, recover, revoke, timeline
+from issuer.cli import private_keys, recover, revoke, timeline, verifiers
 from issuer.cli.output import Access, Json, opened, show
 from issuer.cli.ring_view import require_reason, running, show_ring, unripe
 from issuer.cli.tables import Row
 from issuer.cli.terminal import console, status
+from issuer.cli.verifiers import Census
 from issuer.clock import instant
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.plan import plan
@@ -50,15 +51,19 @@ def show_plan(*, as_json: Json = False) -> None:
     with opened(Access.READ) as issuer:
         ring = issuer.keys.rotation.ring()
         planned = plan(ring, issuer.policy, issuer.clock())
+        census = Census.of(issuer, ring)
+        steps = "" if planned.steps else "no automatic rotation is due; rotate manually: issuer keys rotate"
         if not as_json:
             timeline.draw(planned, console())
         show(
-            {"version": ring.version, **timeline.document(planned)},
+            {
+                "version": ring.version,
+                **timeline.document(planned),
+                "verifiers": census.document(),
+            },
             as_json=as_json,
             rows=timeline.rows(planned),
-            message=""
-            if planned.steps
-            else "no automatic rotation is due; rotate manually: issuer keys rotate",
+            message="\n".join(filter(None, [steps, census.words()])),
         )
 
 
@@ -71,7 +76,8 @@ def rotate(
     Refused (exit 3) until the standby has been published for ISSUER_PUBLISH_LEAD.
     """
     why = _why("", reason, force=force)
-    _perform(partial(KeyRing.promoted, forced=force), why, dry_run=dry_run, as_json=as_json)
+    choose = partial(KeyRing.promoted, forced=force)
+    _perform(choose, why, dry_run=dry_run, as_json=as_json, names_verifiers=True)
 
 
 @app.command()
@@ -99,6 +105,7 @@ def nodes(*, as_json: Json = False) -> None:
         )
 
 
+app.command("verifiers")(verifiers.show_verifiers)
 app.command("verify")(private_keys.verify)
 app.command("revoke", context_settings=KID)(revoke.revoke)
 app.command("import")(private_keys.import_key)
@@ -139,11 +146,14 @@ def _why(what: str, reason: str | None, *, force: bool) -> str | None:
     return ": ".join(filter(None, [how, reason])) or None
 
 
-def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -> None:
-    """Let another key sign, or show what that would do."""
+def _perform(
+    choose: Choose, why: str | None, *, dry_run: bool, as_json: bool, names_verifiers: bool = False
+) -> None:
+    """Let another key sign, or show what that would do; with `names_verifiers` say who knows the next key."""
     with opened(Access.READ if dry_run else Access.CHANGE) as issuer:
         before = issuer.keys.rotation.ring()
         lagging = _lagging_nodes(issuer, before)
+        census = Census.of(issuer, before) if names_verifiers else None
         seen = before.current(issuer.clock()).kid
 
         def move(ring: KeyRing, now: datetime) -> KeyRing:
@@ -157,8 +167,17 @@ def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -
             f"{ring.current(ring.changed_at).kid} {does} from now on; running nodes follow within 2 seconds",
             *_retention(ring, seen),
             *unripe(ring, issuer.clock()),
+            *filter(None, [census.words("the new key") if census else ""]),
         ]
-        show_ring(issuer, ring, as_json=as_json, lines=lines, warnings=lagging, dry_run=dry_run)
+        show_ring(
+            issuer,
+            ring,
+            as_json=as_json,
+            lines=lines,
+            warnings=lagging,
+            dry_run=dry_run,
+            verifiers=census.document() if census else None,
+        )
 
 
 def _retention(ring: KeyRing, kid: str) -> Sequence[str]:

@@ -33,7 +33,7 @@ from issuer.database.sqlite_file import SQLiteFile
 from issuer.database.url import BadURL, for_programs, of_file, parse, shown
 from issuer.fixes import Kind, setting
 
-SCHEMA: Final = "0005"
+SCHEMA: Final = "0006"
 """The newest revision; a test compares it with the files in `migrations`."""
 _CURRENT: Final = Schema(SCHEMA)
 _MIGRATION_LOCK: Final = 0x69737375  # any constant number: "issu"

@@ -11,6 +11,8 @@ from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.pushed import PUSHED_KEPT, pushed_requests
 from issuer.clients.store import assertions
 from issuer.database.database import Database
+from issuer.keyring.census import KEPT as CENSUS_KEPT
+from issuer.keyring.census_store import is_crowded, key_sets, verifiers
 from issuer.keyring.retired_keys import RETIRED_KEPT, retired_public_keys
 from issuer.mail.outbox import mails
 from issuer.sessions.logout_notices import logout_notices
@@ -63,6 +65,9 @@ def _without_effect(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]
     yield session_events, session_events.c.last_at < now - EVENTS_KEPT
     yield retired_public_keys, retired_public_keys.c.retired_at < now - RETIRED_KEPT
     yield freed_names, freed_names.c.free_from < now - CLOCKS_DIFFER
+    yield verifiers, _is_far_from(verifiers.c.seen_at, now, CENSUS_KEPT)
+    yield verifiers, is_crowded()
+    yield key_sets, _is_far_from(key_sets.c.served_at, now, CENSUS_KEPT)
     yield devices, _is_far_from(devices.c.seen_at, now, DEVICE_MEMORY + CLOCKS_DIFFER)
 
 

@@ -153,6 +153,10 @@ class Settings(MailSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted."
     )
+    census: Annotated[Literal["on", "off"], values.ANY_CASE] = Field(
+        "on",
+        description="Whether names and addresses of verifiers are kept for 48 hours, for `issuer keys verifiers`.",
+    )
     metrics_token: SecretStr | None = Field(
         None, min_length=16, description="The bearer token for `/metrics`; none is needed on a loopback URL."
     )

@@ -29,7 +29,7 @@ if VARIABLE in os.environ:
 OTHER = "other"
 OUTCOMES = ("delivered", "failed", "given_up")
 """Of attempts to deliver logout notices and mails."""
-BACKGROUND_TASKS = ("refresh", "watch", "prune", "logout", "mail")
+BACKGROUND_TASKS = ("refresh", "watch", "prune", "census", "logout", "mail")
 BUCKETS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds: from a lookup in SQLite's cache to the timeout of a connection."""
 _GRANTS = frozenset(grant.value for grant in GrantType)

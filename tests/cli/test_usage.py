@@ -47,6 +47,7 @@ MISUSED = [
     ["keys", "list", "--last", "1"],
     ["keys", "plan", "extra"],
     ["keys", "nodes", "extra"],
+    ["keys", "verifiers", "extra"],
     ["keys", "verify", "extra"],
     ["keys", "rotate", "--force"],
     ["keys", "rotate", "--reason", " "],

@@ -72,6 +72,7 @@ ISSUER = {
     "ISSUER_PUBLIC_SCOPES": Row("items:read items:write"),
     "ISSUER_CORS_ORIGINS": Row("https://a.example,https://b.example:8443"),
     "ISSUER_TRUSTED_PROXIES": Row("10.0.0.0/8,192.0.2.1"),
+    "ISSUER_CENSUS": Row("off", any_case=True),
     "ISSUER_METRICS_TOKEN": Row(SECRET, secret=True),
     "ISSUER_CA_FILE": Row("/etc/ssl/ca.pem"),
     "ISSUER_SMTP_URL": Row("smtps://me:hidden@mail.example:465", secret=True),
@@ -88,6 +89,7 @@ VERIFIER = {
     "VERIFIER_ALGORITHMS": Row("RS256,EdDSA", any_case=True),
     "VERIFIER_ALLOW_HTTP": Row("true", any_case=True),
     "VERIFIER_CA_FILE": Row("/etc/ssl/ca.pem"),
+    "VERIFIER_NAME": Row("billing"),
     "VERIFIER_DOCS_CLIENT_ID": Row("b7c2a8de-4a1d-4c8a-9d1e-2f6b0a1c3d4e"),
     "VERIFIER_PROXY": Row("http://me:hidden@proxy.example:3128", secret=True),
 }

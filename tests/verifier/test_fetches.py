@@ -5,12 +5,14 @@ Invalid answers are tested in `test_attacks` and `test_hostile`, discovery in `t
 
 import asyncio
 import json
+import re
 
 import httpx2
 import pytest
 from support.servers import PATIENCE_SECONDS
 from support.verifier import AUDIENCE, Clock, Forge, ScriptedIssuer, http_answer
 
+from issuer.keyring.census import identify
 from jwks_verifier import Event, InvalidToken, JwksCache, KeysUnavailable, Reason, Timings, TokenVerifier
 from jwks_verifier.cache import MAX_WAITERS
 from jwks_verifier.testing import JWKS_PATH, InProcessIssuer, KeyPair
@@ -235,3 +237,34 @@ async def test_a_stopped_cache_can_be_started_again(verifier: TokenVerifier, for
 async def test_a_ttl_floor_of_zero_is_rejected() -> None:
     with pytest.raises(ValueError, match="floor"):
         Timings(ttl_floor=0)
+
+
+# The name of the service
+
+
+async def test_a_fetch_says_the_name_of_the_service_and_the_same_instance_each_time(
+    pairs: list[KeyPair],
+) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers["User-Agent"])
+        return httpx2.Response(200, json={"keys": [pairs[0].jwk]})
+
+    for name in ("billing", "billing", None):
+        transport = httpx2.MockTransport(answer)
+        cache = JwksCache("https://i.test", jwks_url="https://i.test/k", name=name, transport=transport)
+        async with cache:
+            await cache.refetched()
+    billing, again, unnamed = asked
+    assert billing == again
+    program, _, instance = unnamed.partition(" ")
+    assert re.fullmatch(r"\([0-9a-f]{8}\)", instance)
+    assert billing == f"{program} (billing; {instance[1:]}"
+    assert identify(billing) == ("billing", instance[1:-1])  # what an issuer reads
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a)", "a;b", "é", "a\n", "x" * 65])
+async def test_a_name_that_could_not_be_read_back_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a name is 1 to 64 letters"):
+        JwksCache("https://issuer.example", name=name)

@@ -14,5 +14,10 @@ def etag_of(body: bytes) -> str:
 
 def is_known(request: Request, etag: str) -> bool:
     """Return whether the client has the representation with that tag, by weak comparison: the response is 304."""
+    return not {etag, "*"}.isdisjoint(known_tags(request))
+
+
+def known_tags(request: Request) -> set[str]:
+    """Return the entity tags in If-None-Match without the marks of weak ones; `*` stays."""
     sent = ", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]
-    return not {etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in sent.split(","))
+    return {tag.strip().removeprefix("W/") for tag in sent.split(",")} - {""}

@@ -29,6 +29,7 @@ from issuer.maintenance.pruning import prune
 from issuer.oauth import Unavailable
 from issuer.services import Issuer
 from issuer.web.instruments import Instruments
+from issuer.web.operation.census import flush_census
 from issuer.web.operation.metrics import record_process_state
 from issuer.web.operation.supervision import Beat, Limits, Supervisor, Task, ThreadCheck, end_process
 
@@ -61,6 +62,7 @@ def build_supervisor(issuer: Issuer, instruments: Instruments, logouts_due: asyn
             Task("refresh", partial(_refresh, issuer, instruments), REFRESH_INTERVAL),
             Task("watch", partial(_watch, issuer, instruments, overdue), REFRESH_INTERVAL),
             Task("prune", partial(_prune, issuer), PRUNE_INTERVAL),
+            Task("census", partial(flush_census, issuer), issuer.policy.heartbeat_interval),
             *_delivery_tasks(issuer, instruments, logouts_due),
         ],
         Limits.of(issuer.policy),

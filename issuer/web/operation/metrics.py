@@ -21,6 +21,7 @@ from issuer.database.errors import StoreError
 from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.plan import EventKind, next_changes
 from issuer.keyring.ring import KeyRing
+from issuer.keyring.verifiers import Summary, verifiers
 from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.web.deps import IssuerDep
@@ -103,6 +104,7 @@ class _AllMetrics:
             yield metric
         yield from self._ring_metrics(ring, now)
         yield from self._process_metrics(now)
+        yield from self._verifier_metrics(ring, now)
 
     def _ring_metrics(self, ring: KeyRing, now: datetime) -> Iterator[Metric]:
         policy = self._issuer.policy
@@ -172,6 +174,23 @@ class _AllMetrics:
             version.add_metric([beat.name], beat.version)
         yield age
         yield version
+
+    def _verifier_metrics(self, ring: KeyRing, now: datetime) -> Iterator[Metric]:
+        """Yield how many verifiers hold the next key; nothing where that is not known."""
+        standby = next(iter(ring.standbys(now)), None)
+        if standby is None or not self._issuer.keys.census.is_on:
+            return
+        metric = GaugeMetricFamily(
+            "issuer_verifiers",
+            "Verifiers that asked for the JWKS in the last 24 hours, by whether they hold the next key",
+            labels=["holds_next"],
+        )
+        with suppress(StoreError):
+            sightings, key_sets, _ = self._issuer.keys.census_store.load(now)
+            counts = Summary.of(verifiers(sightings, key_sets, standby.kid), now).counts
+            for knows, number in counts.items():
+                metric.add_metric([knows.value], number)
+        yield metric
 
 
 def _is_current(sample: Sample, ring: KeyRing) -> bool:

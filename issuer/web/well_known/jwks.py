@@ -12,6 +12,7 @@ from issuer.web.deps import get_issuer
 from issuer.web.http.errors import answered, documented
 from issuer.web.http.etags import etag_of, is_known
 from issuer.web.instruments import Instruments
+from issuer.web.well_known.census import remember_verifier
 
 router = APIRouter(tags=["verification"])
 
@@ -63,6 +64,7 @@ async def jwks(request: Request) -> Response:
         "ETag": etag,
         "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",
     }
+    remember_verifier(request, view, etag, now, listening=False)
     if is_known(request, etag):
         instruments.jwks_requested("304", view.ring.version)
         return Response(status_code=304, headers=headers)

@@ -21,6 +21,7 @@ from .jwk import KTY
 from .key_set import Clocks, Instant, KeySet
 from .logs import OutageLog, guarded
 from .timings import Timings
+from .user_agent import user_agent
 
 MAX_WAITERS = 64  # requests that wait for an unknown kid: attackers can invent any number of kids
 MAX_WAITERS_WITHOUT_KEYS = 4096  # the same without keys, when no request can be recognised as an attack
@@ -48,6 +49,7 @@ class JwksCache(Clocks):
     proxy: str | None = None  # for fetches except from loopback
     trust_env: bool = False  # whether to use HTTPS_PROXY, NO_PROXY and the like instead
     headers: Mapping[str, str] = field(default_factory=dict)  # sent to the hosts of `issuer` and `jwks_url`
+    name: str | None = None  # of the service, sent in User-Agent: an issuer may list who fetches its keys
     transport: httpx2.AsyncBaseTransport | None = None
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time  # noqa: TID251 - a default that callers and tests replace
@@ -81,7 +83,7 @@ class JwksCache(Clocks):
             ca_file=self.ca_file,
             proxy=self.proxy,
             trust_env=self.trust_env,
-            headers=self.headers,
+            headers={"user-agent": user_agent(self.name), **self.headers},
             origins=[url for url in (self.issuer, self.jwks_url) if url],
             transport=self.transport,
         )
