@@ -25,6 +25,7 @@ from issuer.settings.env_file import BadEnvFile
 from issuer.settings.hardware_token import MissingSettings, require_complete
 from issuer.settings.logo import Logo, load_logo
 from issuer.settings.mail import MailSettings
+from issuer.settings.pages import PageSettings
 from issuer.settings.sources import DuplicateSetting, RawSource, raw_settings
 from issuer.urls import is_loopback
 
@@ -44,7 +45,7 @@ class BadSettings(Exception):
         self.rest = rest
 
 
-class Settings(MailSettings):
+class Settings(MailSettings, PageSettings):
     """All settings, from the environment or `.env`: the name of each is `ISSUER_` and the name of its field."""
 
     model_config = SettingsConfigDict(
@@ -100,23 +101,6 @@ class Settings(MailSettings):
         timedelta(seconds=30), description="After this a node that has not read the key ring stops signing."
     )
     clock_skew: values.Duration = Field(timedelta(seconds=30), description="How far clocks may differ.")
-    registration: Annotated[Literal["open", "closed"], values.ANY_CASE] = Field(
-        "open", description="Whether users may create their own accounts."
-    )
-    name: Annotated[str, Field(min_length=1, max_length=100)] = Field(
-        "JWKS issuer", description="The name of this issuer on its pages."
-    )
-    logo: values.FilePath | None = Field(None, description="An SVG, PNG, JPEG or WebP file for its pages.")
-    browser_session_lifetime: values.Lifetime = Field(
-        timedelta(hours=12), description="How long a browser stays signed in at most."
-    )
-    browser_session_idle: values.Lifetime = Field(
-        timedelta(hours=2), description="How long a browser stays signed in without being used."
-    )
-    browser_session_remembered: values.Duration = Field(
-        timedelta(days=30),
-        description="How long users may choose to stay signed in, also unused; `0`: not at all.",
-    )
     event_retention: values.Duration = Field(
         timedelta(days=400), description="How long events of accounts and clients are kept; `0`: forever."
     )
