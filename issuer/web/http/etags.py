@@ -14,5 +14,14 @@ def etag_of(body: bytes) -> str:
 
 def is_known(request: Request, etag: str) -> bool:
     """Return whether the client has the representation with that tag, by weak comparison: the response is 304."""
+    return not {etag, "*"}.isdisjoint(_sent(request))
+
+
+def is_named(request: Request, etag: str) -> bool:
+    """Return whether the client has it and sends its tag, not just any tag (`*`)."""
+    return etag in _sent(request)
+
+
+def _sent(request: Request) -> set[str]:
     sent = ", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]
-    return not {etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in sent.split(","))
+    return {tag.strip().removeprefix("W/") for tag in sent.split(",")}
