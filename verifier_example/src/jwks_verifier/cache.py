@@ -14,11 +14,11 @@ from typing import Self
 import httpx2
 
 from .errors import KeysUnavailable
-from .events import Event, State
+from .events import Event
 from .fetching import KeySetFetcher
 from .http_client import HttpClient, check_url
 from .jwk import KTY
-from .key_set import Clocks, Instant, KeySet
+from .key_set import HeldKeys, Instant, KeySet
 from .listening import KeySetListener
 from .logs import OutageLog, guarded
 from .timings import Timings
@@ -31,7 +31,7 @@ _JITTER = random.SystemRandom()
 
 
 @dataclass(eq=False, repr=False)
-class JwksCache(Clocks):
+class JwksCache(HeldKeys):
     """The issuer's published keys, refreshed in advance, one fetch at a time; use it in `async with`.
 
     The constructor raises ValueError for unusable URLs, algorithms and certificate files. Network errors are never
@@ -63,7 +63,6 @@ class JwksCache(Clocks):
             raise ValueError(f"algorithms must be among {', '.join(KTY)}")
         self.report = guarded(self.on_event)
         self.outages = OutageLog(self.issuer)
-        self._snapshot: KeySet | None = None
         self._attempted_at = self._next_attempt_at = self._expected_at = Instant(-math.inf, -math.inf)
         self._failures = 0
         self.owner: object = None  # the one SyncTokenVerifier in whose thread it is refreshed
@@ -112,36 +111,6 @@ class JwksCache(Clocks):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=0.5)
-
-    @property
-    def age(self) -> float:
-        """Seconds since the keys were requested; infinite without keys."""
-        keys = self._snapshot
-        return self.since(keys.fetched_at) if keys else math.inf
-
-    @property
-    def fresh(self) -> KeySet | None:
-        """The snapshot while it is FRESH."""
-        keys = self._snapshot
-        if keys is None:
-            return None
-        monotonic, wall = keys.expires_at
-        return keys if self.monotonic() <= monotonic and self.wall() <= wall else None
-
-    @property
-    def usable(self) -> KeySet | None:
-        """The snapshot while it is FRESH or STALE."""
-        keys = self._snapshot  # read once, without `age`: another thread may replace it
-        return keys if keys and self.since(keys.fetched_at) <= keys.ttl + self.timings.max_stale else None
-
-    @property
-    def state(self) -> State:
-        """The state of the keys now; derived from their age, never stored."""
-        if self._snapshot is None:
-            return State.EMPTY
-        if self.fresh:
-            return State.FRESH
-        return State.STALE if self.usable else State.EXPIRED
 
     @property
     def refresh_is_late(self) -> bool:
