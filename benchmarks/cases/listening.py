@@ -59,7 +59,7 @@ def read_answer(connection: socket.socket) -> None:
 
 def until_answered(connections: list[socket.socket]) -> list[float]:
     """Return when each connection has its answer."""
-    at = []
+    at: list[float] = []
     with DefaultSelector() as selector:
         for connection in connections:
             selector.register(connection, EVENT_READ, connection)

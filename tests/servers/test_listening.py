@@ -3,8 +3,10 @@
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +16,7 @@ from support.shared_database import use_postgresql
 LISTENERS = 300
 ADDRESSES = 3
 PATH = "/.well-known/jwks.json"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "verifying.md"
 
 
 class Answer(NamedTuple):
@@ -115,6 +118,15 @@ def test_a_revocation_reaches_the_listeners_of_all_nodes_on_postgresql(
     answers = {each.other_set(etag) for each in listeners}
     assert {answer.status for answer in answers} == {200}
     assert etag not in {answer.etag for answer in answers}
+
+
+def test_the_documented_commands_listen(initialized: Installation) -> None:
+    initialized.serve().until_ready()
+    (block,) = re.findall(r"^```bash\n(.*?)```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    commands = block.replace("http://127.0.0.1:8000", initialized.url)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], capture_output=True, check=True)
+    assert done.stdout.startswith(b"HTTP/1.1 304 ")
+    assert b"\r\npreference-applied: wait=5\r\n" in done.stdout.lower()
 
 
 def test_listeners_that_disconnect_are_forgotten(initialized: Installation, opened: ExitStack) -> None:

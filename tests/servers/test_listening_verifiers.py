@@ -159,8 +159,12 @@ async def test_through_nginx_with_its_defaults_a_revocation_is_heard(
 
 @pytest.mark.parametrize(
     "options",
-    ["proxy_read_timeout 1s;", "proxy_cache keys; proxy_cache_valid any 1h;"],
-    ids=["cuts", "caches"],
+    [
+        "proxy_read_timeout 1s;",
+        "proxy_cache keys; proxy_cache_valid any 1h;",
+        'proxy_cache keys; proxy_cache_revalidate on; proxy_cache_lock on; proxy_set_header Prefer "";',
+    ],
+    ids=["cuts", "caches", "caches, and drops Prefer"],
 )
 async def test_behind_an_nginx_that_lets_nobody_wait_tokens_are_verified_as_ever(
     options: str, serving: Installation

@@ -4,8 +4,10 @@ Real servers, and listeners in numbers, are tested in `servers/test_listening`.
 """
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import httpx2
@@ -17,6 +19,7 @@ from support.defaults import MovableClock
 from support.servers import eventually
 
 from issuer.services import Issuer
+from issuer.web.operation import background
 from issuer.web.well_known.listening import LISTENERS_MOST, Listeners, requested_wait
 
 PATH = "/.well-known/jwks.json"
@@ -111,6 +114,22 @@ def test_listeners_are_answered_with_another_set_as_soon_as_the_process_has_it(
     assert len(client.listeners) == 0
 
 
+@pytest.fixture
+def rarely_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes look for a change as often as they do, and refresh without one once an hour."""
+    monkeypatch.setattr(background, "REFRESH_INTERVAL", timedelta(hours=1))
+    monkeypatch.setattr(background, "LOOKS", 4 * 3600)
+
+
+@pytest.mark.usefixtures("rarely_refreshed")
+def test_while_there_are_listeners_a_change_is_seen_before_the_next_refresh(
+    client: Client, issuer: Issuer
+) -> None:
+    answer = client.listen()
+    rotate(issuer)
+    assert answer.result().status_code == 200
+
+
 def test_without_a_change_a_listener_gets_304_when_its_time_is_over_and_others_continue_to_wait(
     client: Client, issuer: Issuer
 ) -> None:
@@ -123,6 +142,18 @@ def test_without_a_change_a_listener_gets_304_when_its_time_is_over_and_others_c
     assert not patient.done()
     rotate(issuer)
     assert patient.result().status_code == 200
+
+
+def test_the_access_log_has_the_wait_as_a_number_of_its_own(
+    logged: Callable[[], str], client: Client
+) -> None:
+    for seconds in (1, 0):
+        client.ask(Prefer=f"wait={seconds}")
+    lines = [json.loads(line) for line in logged().splitlines() if PATH in line]
+    waited, at_once = lines[-2:]
+    assert waited["waited_milliseconds"] > 0
+    assert waited["milliseconds"] >= 0
+    assert "waited_milliseconds" not in at_once
 
 
 def test_a_key_whose_retention_ends_is_a_change_although_no_one_acts(

@@ -92,4 +92,4 @@ class KeySetListener:
 
     def _pause(self, longest: float) -> float:
         doubled = self.timings.backoff_first * 2.0 ** min(max(self._misses, 1) - 1, 16)
-        return min(doubled, longest) * _JITTER.uniform(0.5, 1)
+        return min(doubled * _JITTER.uniform(0.5, 1), longest * _JITTER.uniform(0.9, 1))
