@@ -58,7 +58,7 @@ class AccessLog:
             await self._app(scope, receive, send_named)
         finally:
             # A request that waits for a change of the JWKS takes half a minute and no work.
-            waited = scope.get("state", {}).get("waited_seconds", 0)
+            waited = scope["state"].get("waited_seconds", 0) if "state" in scope else 0
             self._log.info(
                 "request",
                 method=scope["method"],

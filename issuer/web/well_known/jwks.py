@@ -90,10 +90,11 @@ async def jwks(request: Request) -> Response:
     instruments = Instruments.of(request)
     try:
         published = Published.by(issuer, rendered)
-        granted = 0
-        if "prefer" in request.headers:
+        is_unchanged, granted = is_known(request, published.etag), 0
+        if is_unchanged and "prefer" in request.headers:
             granted = await _wait_for_another(published, request)
             published = Published.by(issuer, rendered)
+            is_unchanged = is_known(request, published.etag)
     except StaleView as error:
         instruments.jwks_requested("503", issuer.keys.node.view.ring.version)
         response = await respond_to(request, error)
@@ -103,9 +104,10 @@ async def jwks(request: Request) -> Response:
         "ETag": published.etag,
         "Cache-Control": f"public, max-age={published.max_age}",
         "Vary": "Prefer",
-        **({"Preference-Applied": f"wait={granted}"} if granted else {}),
     }
-    if is_known(request, published.etag):
+    if granted:
+        headers["Preference-Applied"] = f"wait={granted}"
+    if is_unchanged:
         instruments.jwks_requested("304", published.version)
         return Response(status_code=304, headers=headers)
     instruments.jwks_requested("200", published.version)
