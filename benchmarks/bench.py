@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from cases import footprint, growing, keyset, logins, refreshing, signing_in, tokens, verifying
+from cases import footprint, growing, keyset, listening, logins, refreshing, signing_in, tokens, verifying
 from report import publish, tables
 from results import FOLDER, LATEST, QUIET, Results
 from rich.console import Console
@@ -26,6 +26,7 @@ CASES = (
     logins.CASE,
     verifying.CASE,
     footprint.CASE,
+    listening.CASE,
     growing.CASE,
 )
 ROUNDS, FULL_ROUNDS = 5, 7

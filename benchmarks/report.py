@@ -25,6 +25,7 @@ COLUMNS = {
     "p50_ms": ("p50 ms", ".2f"),
     "p99_ms": ("p99 ms", ".2f"),
     "pss_mib": ("PSS MiB", ".1f"),
+    "pss_kib": ("PSS KiB", ".1f"),
     "seconds": ("s", ".2f"),
     "driver_cores": ("driver", ".2f"),
     "others_cores": ("others", ".2f"),

@@ -52,6 +52,7 @@ from verifier_example.settings import Settings, load_settings, require_usable
 _LEVELS = {  # INFO for the others
     Event.KEY_SKIPPED: logging.WARNING,
     Event.FETCH_FAILED: logging.DEBUG,  # the library logs these in words
+    Event.LISTEN_FAILED: logging.DEBUG,  # ordinary fetches continue
     Event.REJECTED: logging.DEBUG,
     Event.UNAVAILABLE: logging.DEBUG,
     Event.ACCEPTED: logging.DEBUG,  # at every request
@@ -186,6 +187,7 @@ def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenV
         settings.issuer,
         jwks_url=settings.jwks_url,
         algorithms=settings.algorithms,
+        listen=settings.listen,
         timings=Timings(
             ttl_floor=settings.ttl_floor,
             ttl_ceiling=max(settings.ttl_floor, _DEFAULTS.ttl_ceiling),

@@ -124,6 +124,11 @@ class Settings(BaseSettings):
         description="The name of this service in `User-Agent`, by which `issuer keys verifiers` lists it: letters,"
         " digits, dots, dashes and underscores.",
     )
+    listen: bool = Field(
+        True,
+        description="Keep a request open which the issuer answers when its keys change, so that a revoked key is"
+        " refused within a second; where an issuer or a proxy does not wait, keys are refreshed by their age only.",
+    )
     docs_client_id: str | None = Field(
         None,
         description="The public client with which `/docs` signs users in by browser; its redirect URI is that of this"

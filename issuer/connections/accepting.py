@@ -39,11 +39,13 @@ class PacedServer:
         loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Stop accepting; open connections stay."""
+        """Stop accepting, as the server stops; open connections stay."""
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._listener)
             self._listener.close()
+            if self._accepted is not None:
+                self._accepted.ledger.stop()
 
     async def wait_closed(self) -> None:
         """Return at once: uvicorn waits for its connections itself."""

@@ -82,7 +82,9 @@ class Ledger:
 
     def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop, app: Any) -> None:
         self.limits = limits
-        self._observe = _hook(app)
+        self._state = _state(app)
+        self._observe = getattr(self._state, "connection_refused", None)
+        self._tell("connections_limited", limits.most_connections)
         self._loop = loop
         self._members: set[Member] = set()
         self._by_address: Counter[str] = Counter()
@@ -158,6 +160,15 @@ class Ledger:
             self._by_address[member.address] -= 1
             if not self._by_address[member.address]:
                 del self._by_address[member.address]
+
+    def stop(self) -> None:
+        """Tell the application that the server stops, and waits for the requests in progress."""
+        self._tell("server_stopping")
+
+    def _tell(self, hook: str, *values: object) -> None:
+        told = getattr(self._state, hook, None)
+        if told is not None:
+            told(*values)
 
     def report(self, reason: Cause) -> None:
         """Count a refusal for metrics and log; their failures are suppressed."""
@@ -246,8 +257,8 @@ def ledger_of(server_state: object, config: uvicorn.Config) -> Ledger:
     return ledger
 
 
-def _hook(app: Any) -> Any:
-    """Return the application's `state.connection_refused`, from inside the middleware of uvicorn."""
+def _state(app: Any) -> Any:
+    """Return the application's `state`, whose hooks are called if it has them, from inside uvicorn's middleware."""
     while app is not None and not hasattr(app, "state"):
         app = getattr(app, "app", None)
-    return getattr(getattr(app, "state", None), "connection_refused", None)
+    return getattr(app, "state", None)

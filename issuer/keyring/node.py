@@ -94,6 +94,7 @@ class Node:
         self._failure: Failure | None = None
         self._missing: list[str] = []
         self._audit_error: str | None = None
+        self._seen_version: object = None
 
     @property
     def has_seen_ring(self) -> bool:
@@ -125,6 +126,15 @@ class Node:
         else:
             self._failure = None
         return self.view
+
+    def sees_change(self) -> bool:
+        """Whether another process has changed the ring since the last refresh, and since this was last asked.
+
+        It costs one read of an integer. A change that cannot be loaded is seen once.
+        """
+        version, seen = self._rotation.version(), self._seen_version
+        self._seen_version = version
+        return version not in {seen, self.view.ring.version}
 
     @property
     def failure(self) -> Failure | None:

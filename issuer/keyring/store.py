@@ -55,6 +55,11 @@ class RingStore:
             raise _damaged(error) from None
         return ring
 
+    def version(self) -> object:
+        """Return the version of the ring, unchecked, or None before the first save."""
+        with self._database.read() as connection:
+            return connection.scalar(select(key_ring.c.version))
+
     def recorded(self) -> int:
         """Return the newest version of the ring in the audit log, or 0."""
         with self._database.read() as connection:

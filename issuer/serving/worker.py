@@ -73,11 +73,16 @@ def _built() -> Issuer:
 def application(issuer: Issuer, *, alone: bool = True) -> FastAPI:
     """Return the application of the only process, or of one of several."""
     app = create_app(issuer, alone=alone)
-    signal.signal(NOT_READY, lambda *_: app.state.probe.mark_stopping())
+    signal.signal(NOT_READY, lambda *_: _drain(app))
     # The objects loaded so far stay: scanning them at each garbage collection would only pause requests.
     gc.collect()
     gc.freeze()
     return app
+
+
+def _drain(app: FastAPI) -> None:
+    app.state.probe.mark_stopping()
+    app.state.listeners.stop()
 
 
 def _end_with_parent(parent: multiprocessing.process.BaseProcess) -> None:

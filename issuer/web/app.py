@@ -6,6 +6,7 @@ Everything below it is built by `wiring`.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.types import ASGIApp
 
+from issuer.callbacks import notify
 from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.threads import cores
@@ -54,6 +56,7 @@ from issuer.web.pages import (
 )
 from issuer.web.pages.errors import render_error
 from issuer.web.well_known import discovery, jwks
+from issuer.web.well_known.listening import Listeners
 
 DESCRIPTION = """\
 Issues access tokens (JWT, RFC 9068), signed with rotating keys, and publishes the public keys for verification. Log
@@ -132,11 +135,15 @@ def _set_state(app: FastAPI, issuer: Issuer, *, alone: bool) -> None:
     """Make what endpoints and background tasks of this process share."""
     app.state.issuer = issuer
     app.state.instruments = _connected_instruments(issuer)
-    # For `issuer.connections`.
+    # This and two more are for `issuer.connections`.
     app.state.connection_refused = app.state.instruments.connection_refused
-    app.state.key_set = jwks.RenderedKeySet()
+    app.state.key_set = key_set = jwks.RenderedKeySet()
+    app.state.listeners = listeners = Listeners(
+        partial(jwks.served_etag, issuer, key_set), partial(notify, app.state.instruments.listeners.set)
+    )
+    app.state.connections_limited, app.state.server_stopping = listeners.leave_room, listeners.stop
     app.state.logouts_due = asyncio.Event()
-    app.state.supervisor = build_supervisor(issuer, app.state.instruments, app.state.logouts_due)
+    app.state.supervisor = build_supervisor(issuer, app.state.instruments, app.state.logouts_due, listeners)
     app.state.probe = health.Probe(app.state.supervisor)
     app.state.signing = _signing_runner(issuer, alone=alone)
     app.state.slow_threads = anyio.CapacityLimiter(SLOW_THREADS)

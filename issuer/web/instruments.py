@@ -169,6 +169,11 @@ class Instruments:
             "Requests that hash a password or wait in the hashing queue",
             multiprocess_mode="livesum",
         )
+        self.listeners = gauge(
+            "issuer_jwks_listeners",
+            "Requests for the JWKS that wait for a change, one of each listening verifier",
+            multiprocess_mode="livesum",
+        )
         self.reconcile_failing = gauge(
             "issuer_key_ring_reconcile_failing_seconds",
             "How long reconciling the key ring has been failing; the maximum of all processes, 0 if none fails",

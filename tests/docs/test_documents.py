@@ -149,6 +149,7 @@ RUN = {
     "from-the-tutorial.md": "servers/test_documented_services.py",
     "operate.md": "servers/test_docs_lines.py",
     "backup.md": "test_backup.py",
+    "verifying.md": "servers/test_listening.py",
     "deploy.md": "servers/test_deployed.py; of containers test_deploy.py, without an engine",
 }
 """Documents with `bash` blocks, and what runs them; a line that nothing runs is `console`, after a `$`."""

@@ -268,3 +268,15 @@ def test_an_operator_whose_clock_is_behind_can_roll_back(site: Site, clock_is_be
     after = site.rotation().change(lambda ring, now: ring.rolled_back(FAST, now))
     site.clock.now += clock_is_behind_by
     assert after.current(site.clock()).kid == first
+
+
+def test_a_change_by_another_process_is_seen_once_until_the_ring_has_been_loaded(site: Site) -> None:
+    node = site.node("a")
+    node.refresh()
+    assert not node.sees_change()
+    site.rotation().change(lambda ring, now: ring.promoted(FAST, now))
+    assert [node.sees_change(), node.sees_change()] == [True, False]
+    node.refresh()
+    assert not node.sees_change()
+    site.rotation().change(lambda ring, now: ring.promoted(FAST, now, forced=True))
+    assert node.sees_change()

@@ -5,6 +5,7 @@ Interruptions are injected by `faults`; answers are checked by `watch` and `veri
 
 import asyncio
 import random
+import re
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -15,9 +16,15 @@ from support.servers import HOST
 
 CHUNK_BYTES = 65536
 PATIENCE_SECONDS = 0.8
-"""The load balancer's timeout for one node: a stopped node accepts connections and does not answer."""
+"""The load balancer's timeout for one node: a stopped node accepts connections and does not answer.
+
+It waits for as much longer as the request asks the node to wait.
+"""
 RETRIED_STATUS = 503
 BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+_WAIT = re.compile(rb"^prefer: wait=(\d+)\r$", re.IGNORECASE | re.MULTILINE)
 
 
 class DatabaseLink:
@@ -112,6 +119,8 @@ class LoadBalancer:
         """The last time at which no node answered, in true time."""
         self.answers: deque[tuple[float, str, str]] = deque(maxlen=12)
         """The latest answers: time, node and status line."""
+        self.granted = 0
+        """How many requests a node let wait."""
 
     async def start(self) -> int:
         """Listen, and return the port."""
@@ -136,14 +145,16 @@ class LoadBalancer:
             writer.close()
 
     async def _answer(self, request: bytes) -> bytes:
+        wait = int(asked[1]) if (asked := _WAIT.search(request)) else 0
         for name in random.sample(list(self._nodes), len(self._nodes)):
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(PATIENCE_SECONDS + wait):
                     answer = await self._ask(self._nodes[name], request)
             except OSError:  # includes timeouts
                 continue
             status = answer.partition(b"\r\n")[0].decode("latin-1")
             self.answers.append((time.time(), name, status))
+            self.granted += b"\r\npreference-applied: " in answer.lower()
             if f" {RETRIED_STATUS} " not in status:
                 return answer
         self.failed_at = time.time()

@@ -55,7 +55,7 @@ class Rules:
         node_timeout = draw.choice((2, 3))
         return cls(
             token_lifetime=draw.choice((4, 6, 9)),
-            max_age=draw.choice((1, 2)),
+            max_age=draw.choice((1, 3)),  # who may cache for 3 seconds may listen for one
             node_timeout=node_timeout,
             outage_limit=draw.choice((node_timeout, 60)),  # with this lead both have the same effect
             clock_skew=2,

@@ -23,8 +23,8 @@ from soak.rules import AUDIENCE, QUIET, Pace, Rules
 PROGRESS_SECONDS = 1.0
 PATIENCE_SECONDS = 600.0
 """The longest extra time until `is_enough`."""
-KINDS = (verifiers.Example, verifiers.PyJwt, verifiers.Strict)
-OF_EACH_KIND = 2
+KINDS = (verifiers.Example, verifiers.Listening, verifiers.PyJwt, verifiers.Strict)
+OF_EACH_KIND = {verifiers.Example: 1, verifiers.Listening: 1, verifiers.PyJwt: 2, verifiers.Strict: 2}
 DEFECT = "Traceback (most recent call last)"
 
 
@@ -73,7 +73,7 @@ async def _soak(
         )
         assert added.code == 0, added
         findings = Findings()
-        kinds = [kind(url, AUDIENCE, rules) for kind in KINDS for _ in range(OF_EACH_KIND)]
+        kinds = [kind(url, AUDIENCE, rules) for kind in KINDS for _ in range(OF_EACH_KIND[kind])]
         for verifier in kinds:
             await verifier.open(stack)
         over, ended = asyncio.Event(), asyncio.Event()

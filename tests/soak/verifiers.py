@@ -74,11 +74,12 @@ class Example(Verifier):
     """The example's verifier: it uses discovery, refreshes in advance, and keeps stale keys during an outage."""
 
     kind = "jwks-verifier"
+    listens = False
 
     async def open(self, stack: AsyncExitStack) -> None:
         cooldown = COOLDOWN_SHARE * self.rules.max_age
         timings = Timings(ttl_floor=cooldown, cooldown=cooldown, backoff_last=1, leeway=self.rules.clock_skew)
-        self._cache = JwksCache(self.url, timings=timings)
+        self._cache = JwksCache(self.url, timings=timings, listen=self.listens)
         await stack.enter_async_context(self._cache)
         self._verifier = TokenVerifier(self._cache, self.audience)
 
@@ -97,6 +98,13 @@ class Example(Verifier):
         return (
             time.monotonic() - self._cache.usable.fetched_at.monotonic if self._cache.usable else float("inf")
         )
+
+
+class Listening(Example):
+    """The same, and it listens for changes of the keys, beside its refreshes."""
+
+    kind = "jwks-verifier, listening"
+    listens = True
 
 
 class PyJwt(Verifier):
@@ -176,6 +184,7 @@ class Strict(Verifier):
 async def check(verifier: Verifier, front: LoadBalancer, findings: Findings, over: asyncio.Event) -> None:
     """Verify every unexpired token repeatedly, and some invalid ones."""
     while not over.is_set():
+        findings.counts["waits granted"] = front.granted
         for token in findings.unexpired():
             try:
                 await verifier.verify(token.text)

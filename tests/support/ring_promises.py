@@ -22,6 +22,7 @@ def judge(world: World, signed: dict[str, Key]) -> None:
             _signs_with_the_key_of_the_ring(world, node, key)
     a_node_cut_off_stops_in_time_and_not_before(world, signed)
     every_valid_token_is_accepted(world)
+    who_listens_holds_what_its_node_serves_and_no_document_for_longer_than_others(world)
     nothing_of_a_revoked_key_is_left_where_it_is_known(world, signed)
     if world.revoked:
         the_operator_sees_every_process_that_has_not_acknowledged(world, signed)
@@ -91,8 +92,18 @@ def every_valid_token_is_accepted(world: World) -> None:
             assert kid in node.kids, f"{node.name} does not list {kid} before {end}"
         if world.now + world.ahead < world.predicted.get(kid, world.now):
             continue
-        for kids in (*verifiers.caches, *verifiers.cooling):
+        for kids in (*verifiers.caches, *verifiers.cooling, *verifiers.heard):
             assert kid in kids, f"a document {sorted(kids)} lacks {kid} though a token is valid until {end}"
+
+
+def who_listens_holds_what_its_node_serves_and_no_document_for_longer_than_others(world: World) -> None:
+    verifiers = world.verifiers
+    for kids, end in verifiers.heard.items():
+        assert end <= verifiers.caches.get(kids, world.now), f"who listened holds {sorted(kids)} for longer"
+    for node in world.nodes:
+        assert (node.name in verifiers.listening) == (node.name in world.serving)
+        _, heard = verifiers.listening.get(node.name, (world.now, node.kids))
+        assert heard == node.kids, f"who listens to {node.name} has another document"
 
 
 def nothing_of_a_revoked_key_is_left_where_it_is_known(world: World, signed: dict[str, Key]) -> None:

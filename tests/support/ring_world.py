@@ -21,6 +21,8 @@ from support.token_lifetimes import longest_lifetime
 
 Operation = Callable[[KeyRing, datetime], KeyRing]
 HALF_SECOND = timedelta(milliseconds=500)
+LONGEST_WAIT = timedelta(seconds=30)
+"""For how long a node lets verifiers listen."""
 COOLDOWN = timedelta(seconds=7)
 """For how long the verifiers that ask again on an unknown kid do not ask again: at most any lead - R - S."""
 
@@ -82,11 +84,26 @@ class Verifiers:
     """Documents held for as long as their max-age allows; nothing is asked before."""
     cooling: dict[frozenset[str], datetime] = field(default_factory=dict)
     """Documents of a node that was ready, held by who does not ask for an unknown kid again so soon."""
+    listening: dict[str, tuple[datetime, frozenset[str]]] = field(default_factory=dict)
+    """Since when a verifier listens to a node, by its name, and to the change of which document."""
+    heard: dict[frozenset[str], datetime] = field(default_factory=dict)
+    """Documents held by those that listened, for as long as their max-age allows since they began to."""
 
     def expire(self, now: datetime) -> None:
         self.tokens = {kid: end for kid, end in self.tokens.items() if end > now}
         self.caches = {kids: end for kids, end in self.caches.items() if end > now}
         self.cooling = {kids: end for kids, end in self.cooling.items() if end > now}
+        self.heard = {kids: end for kids, end in self.heard.items() if end > now}
+
+    def listen(self, name: str, kids: frozenset[str], now: datetime, max_age: timedelta | None) -> None:
+        """Let a node answer the one that listens to it, if it is time; without a max-age it serves nothing."""
+        if max_age is None:
+            self.listening.pop(name, None)  # 503: it keeps what it has
+            return
+        since, heard = self.listening.get(name, (now, frozenset()))
+        if kids != heard or now - since >= LONGEST_WAIT:
+            _last(self.heard, kids, since + max_age)
+            self.listening[name] = (now, kids)
 
 
 def _last(held: dict[Any, datetime], what: Any, until: datetime) -> None:
@@ -192,7 +209,9 @@ class World:
             try:
                 max_age = node.view.max_age(node.policy, clock)
             except StaleView:
+                self.verifiers.listen(node.name, node.kids, self.now, None)
                 continue
+            self.verifiers.listen(node.name, node.kids, self.now, max_age)
             self.serving[node.name] = max_age
             _last(self.verifiers.caches, node.kids, self.now + max_age)
             if ready:

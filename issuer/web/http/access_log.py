@@ -57,13 +57,16 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_named)
         finally:
+            # A request that waits for a change of the JWKS takes half a minute and no work.
+            waited = scope["state"].get("waited_seconds", 0) if "state" in scope else 0
             self._log.info(
                 "request",
                 method=scope["method"],
                 path=path,
                 status=status,
                 client=scope["client"][0][:ADDRESS_MOST_CHARACTERS] if scope.get("client") else None,
-                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+                milliseconds=round((time.perf_counter() - began - waited) * 1000, 1),
+                **({"waited_milliseconds": round(waited * 1000, 1)} if waited else {}),
             )
 
     def _proxy_id(self, scope: Scope) -> bytes | None:

@@ -17,6 +17,11 @@ def is_known(request: Request, etag: str) -> bool:
     return not {etag, "*"}.isdisjoint(known_tags(request))
 
 
+def is_named(request: Request, etag: str) -> bool:
+    """Return whether the client has it and sends its tag, not just any tag (`*`)."""
+    return etag in known_tags(request)
+
+
 def known_tags(request: Request) -> set[str]:
     """Return the entity tags in If-None-Match without the marks of weak ones; `*` stays."""
     sent = ", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]

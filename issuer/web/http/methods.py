@@ -10,6 +10,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_IS_HEAD = "issuer.is_head"
 WITHOUT_HEAD = frozenset({"/oauth2/authorize", "/oauth2/logout"})
 """Where GET changes something: HEAD, as sent by programs that preview links, would issue a code or sign out."""
 
@@ -35,7 +36,12 @@ class CommonMethods:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self._app({**scope, "method": method}, receive, send_head)
+        await self._app({**scope, "method": method, _IS_HEAD: True}, receive, send_head)
+
+
+def is_head(scope: Scope) -> bool:
+    """Return whether a request that is answered as GET was sent as HEAD."""
+    return _IS_HEAD in scope
 
 
 def allowed(routes: Iterable[BaseRoute], scope: Scope) -> str:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -32,6 +33,7 @@ from issuer.web.instruments import Instruments
 from issuer.web.operation.census import flush_census
 from issuer.web.operation.metrics import record_process_state
 from issuer.web.operation.supervision import Beat, Limits, Supervisor, Task, ThreadCheck, end_process
+from issuer.web.well_known.listening import Listeners
 
 log = structlog.get_logger("issuer.rotation")
 
@@ -44,14 +46,23 @@ LOGOUT_INTERVAL = LOGOUT_POLL + timedelta(seconds=EXCHANGE_SECONDS)
 MAIL_POLL = timedelta(seconds=2)
 MAIL_INTERVAL = MAIL_POLL + timedelta(seconds=ROUND_SECONDS) + 8 * timedelta(seconds=REPLY_SECONDS)
 """A message that is begun at the end of a round has some eight replies to wait for."""
+LOOKS: Final = 4
+"""How often within a REFRESH_INTERVAL the version of the ring is read while there are listeners.
+
+LISTEN/NOTIFY of PostgreSQL would save three reads of one row by its primary key a second, and need a connection of
+its own for each process, which has to be opened again after failures and is not possible through PgBouncer's
+transaction mode; and SQLite has nothing like it.
+"""
 BATCH_PAUSE = timedelta(milliseconds=200)
 """Lets other transactions write between two batches of deletions."""
 
 
-def build_supervisor(issuer: Issuer, instruments: Instruments, logouts_due: asyncio.Event) -> Supervisor:
+def build_supervisor(
+    issuer: Issuer, instruments: Instruments, logouts_due: asyncio.Event, listeners: Listeners
+) -> Supervisor:
     """Return the supervisor of the tasks; `watch` is a task of its own, to report a refresh that hangs.
 
-    `logouts_due` is set when this process has ended browser sessions.
+    `logouts_due` is set when this process has ended browser sessions; `listeners` wait for changes of the JWKS.
     """
 
     def overdue() -> Mapping[str, float]:
@@ -59,7 +70,7 @@ def build_supervisor(issuer: Issuer, instruments: Instruments, logouts_due: asyn
 
     supervisor = Supervisor(
         [
-            Task("refresh", partial(_refresh, issuer, instruments), REFRESH_INTERVAL),
+            Task("refresh", partial(_refresh, issuer, instruments, listeners), REFRESH_INTERVAL),
             Task("watch", partial(_watch, issuer, instruments, overdue), REFRESH_INTERVAL),
             Task("prune", partial(_prune, issuer), PRUNE_INTERVAL),
             Task("census", partial(flush_census, issuer), issuer.policy.heartbeat_interval),
@@ -90,14 +101,15 @@ def _can_be_replaced(issuer: Issuer) -> bool:
     return True
 
 
-async def _refresh(issuer: Issuer, instruments: Instruments, beat: Beat) -> None:
+async def _refresh(issuer: Issuer, instruments: Instruments, listeners: Listeners, beat: Beat) -> None:
     # Not from the pool of threads for requests, which may all wait for the database.
     own_thread = anyio.CapacityLimiter(1)
     seen = issuer.keys.node.view
     while True:
-        await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
+            await _until_refresh(issuer, listeners, own_thread)
             view = await anyio.to_thread.run_sync(issuer.keys.node.refresh, limiter=own_thread)
+            listeners.look()
         except (KeyRingError, StoreError):
             instruments.refresh_failed()  # the reason is in the warnings of the node
         except Exception:  # not a heartbeat: the defect may be in this process
@@ -108,6 +120,17 @@ async def _refresh(issuer: Issuer, instruments: Instruments, beat: Beat) -> None
             _log_changes(seen, view)
             seen = view
         beat()
+
+
+async def _until_refresh(issuer: Issuer, listeners: Listeners, own_thread: anyio.CapacityLimiter) -> None:
+    """Return after REFRESH_INTERVAL, or sooner if there are listeners and the ring has changed."""
+    for _ in range(LOOKS):
+        await asyncio.sleep(REFRESH_INTERVAL.total_seconds() / LOOKS)
+        with suppress(StoreError):  # the next refresh reports it
+            if len(listeners) and await anyio.to_thread.run_sync(
+                issuer.keys.node.sees_change, limiter=own_thread
+            ):
+                return
 
 
 async def _watch(

@@ -14,11 +14,12 @@ from typing import Self
 import httpx2
 
 from .errors import KeysUnavailable
-from .events import Event, State
+from .events import Event
 from .fetching import KeySetFetcher
 from .http_client import HttpClient, check_url
 from .jwk import KTY
-from .key_set import Clocks, Instant, KeySet
+from .key_set import HeldKeys, Instant, KeySet
+from .listening import KeySetListener
 from .logs import OutageLog, guarded
 from .timings import Timings
 from .user_agent import user_agent
@@ -31,7 +32,7 @@ _JITTER = random.SystemRandom()
 
 
 @dataclass(eq=False, repr=False)
-class JwksCache(Clocks):
+class JwksCache(HeldKeys):
     """The issuer's published keys, refreshed in advance, one fetch at a time; use it in `async with`.
 
     The constructor raises ValueError for unusable URLs, algorithms and certificate files. Network errors are never
@@ -43,6 +44,7 @@ class JwksCache(Clocks):
     _: KW_ONLY
     jwks_url: str | None = None  # None: found by discovery
     algorithms: Sequence[str] = ("RS256",)
+    listen: bool = False  # whether to keep a request open which the issuer answers when the keys change
     timings: Timings = field(default_factory=Timings)
     allow_http: bool = False
     ca_file: str | None = None  # PEM with the authorities to trust; None: SSL_CERT_FILE, or the system's
@@ -63,7 +65,6 @@ class JwksCache(Clocks):
             raise ValueError(f"algorithms must be among {', '.join(KTY)}")
         self.report = guarded(self.on_event)
         self.outages = OutageLog(self.issuer)
-        self._snapshot: KeySet | None = None
         self._attempted_at = self._next_attempt_at = self._expected_at = Instant(-math.inf, -math.inf)
         self._failures = 0
         self.owner: object = None  # the one SyncTokenVerifier in whose thread it is refreshed
@@ -90,6 +91,9 @@ class JwksCache(Clocks):
         self._fetcher = KeySetFetcher(
             client, self.issuer, self.jwks_url, self.allow_http, self.algorithms, self.timings, self.report
         )
+        self._listener = KeySetListener(
+            self._fetcher, self.timings, self.now, self.report, lambda: self._snapshot, self._heard
+        )
 
     async def __aenter__(self) -> Self:
         self._users += 1
@@ -104,39 +108,11 @@ class JwksCache(Clocks):
         self._is_closing = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=0.5)
-
-    @property
-    def age(self) -> float:
-        """Seconds since the keys were requested; infinite without keys."""
-        keys = self._snapshot
-        return self.since(keys.fetched_at) if keys else math.inf
-
-    @property
-    def fresh(self) -> KeySet | None:
-        """The snapshot while it is FRESH."""
-        keys = self._snapshot
-        if keys is None:
-            return None
-        monotonic, wall = keys.expires_at
-        return keys if self.monotonic() <= monotonic and self.wall() <= wall else None
-
-    @property
-    def usable(self) -> KeySet | None:
-        """The snapshot while it is FRESH or STALE."""
-        keys = self._snapshot  # read once, without `age`: another thread may replace it
-        return keys if keys and self.since(keys.fetched_at) <= keys.ttl + self.timings.max_stale else None
-
-    @property
-    def state(self) -> State:
-        """The state of the keys now; derived from their age, never stored."""
-        if self._snapshot is None:
-            return State.EMPTY
-        if self.fresh:
-            return State.FRESH
-        return State.STALE if self.usable else State.EXPIRED
+        tasks = {task for task in (self._task, self._listener.task) if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=0.5)
 
     @property
     def refresh_is_late(self) -> bool:
@@ -205,18 +181,33 @@ class JwksCache(Clocks):
         try:
             async with asyncio.timeout(self.timings.fetch_deadline):
                 # After a failure the URL is discovered again: it may have changed.
-                rediscover = self._failures > 0
-                fetched = await self._fetcher.fetch(self._attempted_at, self._snapshot, rediscover=rediscover)
-            old = self._snapshot.by_kid if self._snapshot else {}
-            self._snapshot, self._failures = fetched, 0
-            self.outages.fetched()
-            for kid in sorted(old.keys() ^ fetched.by_kid.keys()):
-                self.report(Event.KEY_REMOVED if kid in old else Event.KEY_ADDED, kid)
+                rediscover, before = self._failures > 0, self._snapshot
+                fetched = await self._fetcher.fetch(self._attempted_at, before, rediscover=rediscover)
+            held = self._snapshot
+            heard_meanwhile = before is not None and held is not None and before.etag != held.etag
+            if held is not None and (heard_meanwhile or self._listener.is_outdated(fetched)):
+                fetched = held  # newer than an answer of a process that lags behind
+            self._take(fetched)
+            if self.listen and not self._is_closing:
+                self._listener.fetched(fetched)
         except Exception as error:  # noqa: BLE001 - the old keys stay, whatever the network or a library raises
             self._failures += 1
             detail = f"{type(error).__name__}: {str(error)!a:.200}"
             self.report(Event.FETCH_FAILED, detail)
             self.outages.failed(self.state, detail)
+
+    def _take(self, fetched: KeySet) -> None:
+        old = self._snapshot.by_kid if self._snapshot else {}
+        self._snapshot, self._failures = fetched, 0
+        self.outages.fetched()
+        for kid in sorted(old.keys() ^ fetched.by_kid.keys()):
+            self.report(Event.KEY_REMOVED if kid in old else Event.KEY_ADDED, kid)
+
+    def _heard(self, answer: KeySet) -> None:
+        """Use an answer to the listening request; its age counts from the request."""
+        self._take(answer)
+        if self._task is None or self._task.done():  # else a fetch in progress schedules the next one
+            self._refresh_in(max(0.0, answer.ttl * self._refresh_share - self.age))
 
     def _schedule(self, attempt: asyncio.Task[None]) -> None:
         """Schedule the next attempt after this one, also if a caller cancelled it."""
@@ -230,8 +221,12 @@ class JwksCache(Clocks):
         is_late = self._snapshot is not None and not self._failures and not self.fresh
         if is_late:  # the machine was suspended during the fetch, so the keys are already stale
             delay = min(delay, self.timings.cooldown_empty)
+        # After a late one the next is due now, but only once.
+        self._refresh_in(delay, is_expected=not is_late or attempt is self._late_fetch)
+
+    def _refresh_in(self, delay: float, *, is_expected: bool = True) -> None:
         self._next_attempt_at = self.now().later(delay)
-        if not is_late or attempt is self._late_fetch:  # else the next one is due now, but only once
+        if is_expected:
             self._expected_at = self._next_attempt_at
         self._set_timer(asyncio.get_running_loop().time() + delay)
 

@@ -22,6 +22,7 @@ _MAX_AGE = re.compile(r'(?<![\w-])max-age="?([0-9]{1,12})\b', re.IGNORECASE)
 # Not the form for single fields: no-cache="…".
 _UNCACHED = re.compile(r"(?<![\w-])no-(?:cache|store)(?![\w=-])", re.IGNORECASE)
 _AGE = re.compile(r"[0-9]{1,12}")
+_WAITED = re.compile(r"(?:^|,)\s*wait\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +44,20 @@ class KeySetFetcher:
         if old is not None and old.source != url:
             old = None
         body, headers = await self.client.get(url, old.etag if old else None)
+        return await self._read(body, headers, old, url, asked_at)
+
+    async def listen(self, asked_at: Instant, old: KeySet, seconds: int) -> tuple[KeySet, bool]:
+        """Return the key set when it is another than `old`, or after so many seconds.
+
+        The second value is False if the server did not wait for that. Raises as `fetch` does.
+        """
+        body, headers = await self.client.get(old.source, old.etag, wait=seconds)
+        granted = _WAITED.search(headers.get("preference-applied", "")) is not None
+        return await self._read(body, headers, old, old.source, asked_at), granted
+
+    async def _read(
+        self, body: bytearray | None, headers: httpx2.Headers, old: KeySet | None, url: str, asked_at: Instant
+    ) -> KeySet:
         if old is not None and body is None:
             self.report(Event.NOT_MODIFIED, url)
             return replace(old, fetched_at=asked_at, ttl=self._ttl(headers, old.ttl))

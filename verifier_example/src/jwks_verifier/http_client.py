@@ -23,6 +23,7 @@ _OWN_HEADERS = frozenset(  # of the client, which depends on them
         "content-length",
         "host",
         "if-none-match",
+        "prefer",
         "te",
         "transfer-encoding",
         "upgrade",
@@ -64,6 +65,7 @@ class HttpClient:
         origins: Collection[str] = (),
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
+        self._timings = timings
         trusted = _trusted_authorities(ca_file)
         self._headers = _read_headers(headers or {})
         self._origins = {_origin(httpx2.URL(url)) for url in origins}
@@ -77,21 +79,27 @@ class HttpClient:
                 mounts={f"all://[{host}]" if ":" in host else f"all://{host}": None for host in _LOOPBACK},
                 trust_env=trust_env,
                 follow_redirects=False,
-                timeout=httpx2.Timeout(timings.fetch_deadline, connect=timings.connect_timeout),
+                # One that listens, and one for all other fetches.
                 limits=httpx2.Limits(max_connections=2, max_keepalive_connections=0),
             )
         except (ValueError, ImportError, httpx2.InvalidURL):  # an exception could show a password
             text = "a proxy of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) is not given as http://host:port"
             raise ValueError(text) from None
 
-    async def get(self, url: str, etag: str | None = None) -> tuple[bytearray | None, httpx2.Headers]:
+    async def get(
+        self, url: str, etag: str | None = None, *, wait: int = 0
+    ) -> tuple[bytearray | None, httpx2.Headers]:
         """Return the body, or None if it still matches `etag`; its size is checked while it arrives.
 
+        The server may `wait` so many seconds for another body than that with the `etag` (RFC 7240 section 4.3).
         Raises httpx2.HTTPError, or ValueError for an unusable response.
         """
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         headers |= self._headers if _origin(httpx2.URL(url)) in self._origins else {}
         headers |= {"if-none-match": etag} if etag else {}
+        headers |= {"prefer": f"wait={wait}"} if wait else {}
+        limits = self._timings
+        timeout = httpx2.Timeout(limits.fetch_deadline + wait, connect=limits.connect_timeout)
         self._client.cookies.clear()  # no state from earlier responses
         async with AsyncExitStack() as stack:
 
@@ -100,7 +108,8 @@ class HttpClient:
                 if event == "connection.connect_tcp.complete":
                     stack.push_async_callback(info["return_value"].aclose)
 
-            request = self._client.stream("GET", url, headers=headers, extensions={"trace": close_at_exit})
+            trace = {"trace": close_at_exit}
+            request = self._client.stream("GET", url, headers=headers, extensions=trace, timeout=timeout)
             response = await stack.enter_async_context(request)
             if response.status_code == httpx2.codes.NOT_MODIFIED and etag:
                 return None, response.headers

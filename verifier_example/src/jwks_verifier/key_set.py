@@ -1,13 +1,17 @@
-"""A snapshot of the published keys, and instants on both clocks.
+"""A snapshot of the published keys, how old it is, and instants on both clocks.
 
-Fetching it is left to `fetching`, its use by age to `cache`.
+Fetching it is left to `fetching`, when to fetch another to `cache`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jwt import PyJWK
+
+from .events import State
+from .timings import Timings
 
 
 class Instant(NamedTuple):
@@ -54,3 +58,40 @@ class KeySet:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "expires_at", self.fetched_at.later(self.ttl))
+
+
+class HeldKeys(Clocks):
+    """The latest snapshot, and whether its age allows to use it."""
+
+    timings: Timings
+    _snapshot: KeySet | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the keys were requested; infinite without keys."""
+        keys = self._snapshot
+        return self.since(keys.fetched_at) if keys else math.inf
+
+    @property
+    def fresh(self) -> KeySet | None:
+        """The snapshot while it is FRESH."""
+        keys = self._snapshot
+        if keys is None:
+            return None
+        monotonic, wall = keys.expires_at
+        return keys if self.monotonic() <= monotonic and self.wall() <= wall else None
+
+    @property
+    def usable(self) -> KeySet | None:
+        """The snapshot while it is FRESH or STALE."""
+        keys = self._snapshot  # read once, without `age`: another thread may replace it
+        return keys if keys and self.since(keys.fetched_at) <= keys.ttl + self.timings.max_stale else None
+
+    @property
+    def state(self) -> State:
+        """The state of the keys now; derived from their age, never stored."""
+        if self._snapshot is None:
+            return State.EMPTY
+        if self.fresh:
+            return State.FRESH
+        return State.STALE if self.usable else State.EXPIRED
