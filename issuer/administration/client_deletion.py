@@ -100,7 +100,7 @@ def _change_in_batches(
 ) -> int:
     """Change the rows that meet the condition and are not locked; return how many keys they had."""
     condition = tuple(condition)
-    # Serves no index but that of the key: by that of the client, each batch would read all rows of the client.
+    # Only the index of the key fits this: by that of the client, each batch would read all rows of the client.
     met = func.coalesce(and_(*condition), false())
     key: Any = next(iter(table.primary_key))
     with database.snapshot() as connection:
