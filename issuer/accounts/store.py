@@ -22,8 +22,10 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    func,
     insert,
     select,
+    type_coerce,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -180,11 +182,15 @@ class AccountStore:
             rows = connection.execute(found).all()
         return each_readable(rows, read_user)[0]
 
-    def with_role(self, name: str) -> list[User]:
-        """Return the accounts that have a role."""
+    def with_role(self, name: str, most_characters: int) -> list[User]:
+        """Return the accounts with a role whose own scopes and those of all their roles may be longer together."""
         theirs = users.c.id.in_(select(user_roles.c.user_id).where(user_roles.c.role == name))
+        _, by_roles = role_columns(users.c.id)
+        own, others = (func.length(type_coerce(scope, Text)) for scope in (users.c.scope, by_roles))
+        is_long = own + others + 1 > most_characters
+        found = select(*user_columns()).where(theirs, is_long).order_by(users.c.username)
         with self._database.read() as connection:
-            rows = connection.execute(select(*user_columns()).where(theirs).order_by(users.c.username)).all()
+            rows = connection.execute(found).all()
         return each_readable(rows, read_user)[0]
 
     def decoy_hash(self, username: str) -> str | None:

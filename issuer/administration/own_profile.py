@@ -42,14 +42,14 @@ class OwnProfile:
 
         Raise InvalidRequest, also for what needs the password; TooManyAttempts for too many mails to an address.
         """
-        wanted = require_profile(name, email).email
+        wanted = require_profile(name, email)
         if self.needs_password(user, email):
             raise InvalidRequest("the password is missing, which this change of the address needs")
-        if wanted and self._mails.is_on and (wanted != user.email or not user.email_verified):
-            self._mails.confirm_address(user, wanted, now)
-        if name is None:
+        if wanted.email and self._mails.is_on and (wanted.email != user.email or not user.email_verified):
+            self._mails.confirm_address(user, wanted.email, now)
+        if name is None or wanted.name == user.name:
             return user
-        return change_profile(self._accounts, self._mails, user, now, name=name)
+        return change_profile(self._accounts, self._mails, user, now, _changed(user, now), name=name)
 
     def change_address(
         self, user: User, password: str, origin: Origin, now: datetime, *, name: str | None, email: str
@@ -58,7 +58,7 @@ class OwnProfile:
         require_profile(name, email)
 
         def store(authenticated: AuthenticatedUser) -> User:
-            event = Event(now, by_user(user.id), EventAction.PROFILE_CHANGED, user.id)
+            event = _changed(user, now)
             with self._database.together():
                 with self._database.write() as connection:
                     if not lock_enabled(connection, user.id, authenticated.password):
@@ -66,3 +66,7 @@ class OwnProfile:
                 return change_profile(self._accounts, self._mails, user, now, event, name=name, email=email)
 
         return self._login.authenticate(user.username, password, origin, now, store)
+
+
+def _changed(user: User, now: datetime) -> Event:
+    return Event(now, by_user(user.id), EventAction.PROFILE_CHANGED, user.id)

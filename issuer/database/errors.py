@@ -75,6 +75,8 @@ def kind_of(cause: BaseException | None) -> type[StoreError]:
 def reason_of(error: BaseException) -> str:
     """Return the driver's message in one line, with a fix if one is known."""
     message = " ".join(str(error).split())
+    if UNDECODABLE in message:
+        message, *_ = message.partition(" with text ")  # the value, which may be personal
     if "unsupported startup parameter" in message:
         message += "; PgBouncer needs ignore_startup_parameters = options, see docs/scaling.md"
     return message

@@ -4,9 +4,10 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Engine, event, func, select
 from support.authorization import APP, SCOPE, a_request
 from support.stores import NOW, signed_in, user
 
@@ -138,6 +139,28 @@ def test_a_deletion_disables_the_client_first_and_then_ends_its_sessions_in_batc
     assert set(rows_of(each_database, OTHER.id).values()) == {1}
     with pytest.raises(LookupError):
         disable_for_deletion(each_database, APP.id, disabled)
+
+
+def test_each_batch_is_found_by_its_keys_alone(database: Database) -> None:
+    """By another index SQLite would read all rows of the client for each batch."""
+    fill(database)
+    executed: list[tuple[str, Any]] = []
+
+    def keep(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith(("UPDATE", "DELETE")):
+            executed.append((statement, parameters))
+
+    event.listen(Engine, "after_cursor_execute", keep)
+    try:
+        remove_in_batches(database, APP.id, NOW, lambda *_: None)
+    finally:
+        event.remove(Engine, "after_cursor_execute", keep)
+    assert len(executed) == 3
+    for statement, parameters in executed:
+        with database.read() as connection:
+            steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+        assert "autoindex" in str(steps)
+        assert "USING INDEX ix_" not in str(steps)
 
 
 def test_the_id_of_a_deleted_client_is_never_used_again(each_database: Database) -> None:

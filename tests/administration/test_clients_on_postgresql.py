@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,10 +17,14 @@ from support.servers import eventually
 from support.shared_database import lock_held
 from support.stores import NOW, signed_in
 
+from issuer.accounts.roles import Role, RoleStore
+from issuer.accounts.store import AccountStore
 from issuer.administration.account_deletion import delete_account
 from issuer.administration.client_changes import void_codes_without_consent
 from issuer.administration.client_deletion import Removed, remove_client, remove_in_batches
 from issuer.administration.client_sessions import count_exceeding, count_sessions
+from issuer.administration.permissions import set_role
+from issuer.audit.event import ISSUER, Event, EventAction
 from issuer.authorize.consent_store import Consents
 from issuer.clients.resources import Resources
 from issuer.clients.store import ClientStore
@@ -79,16 +84,28 @@ def test_users_without_consent_are_found_by_a_join(database: Database) -> None:
         assert "Anti Join" in " ".join(plan)
 
 
+def enlarge_role(database: Database) -> bool:
+    """Add a scope to a role, which reads the users who have it."""
+    roles, role, event = (
+        RoleStore(database),
+        Role("a role", SCOPE, NOW),
+        Event(NOW, ISSUER, EventAction.ROLE_SET),
+    )
+    roles.set(role)
+    return set_role(database, AccountStore(database), roles, replace(role, scope=SCOPE | {"more"}), event)
+
+
 @pytest.mark.parametrize(
-    "count",
+    ("count", "table"),
     [
-        lambda database: count_sessions(database, APP.id, NOW),
-        lambda database: count_exceeding(database, APP, APP, entitlements(database), NOW),
+        (lambda database: count_sessions(database, APP.id, NOW), "families"),
+        (lambda database: count_exceeding(database, APP, APP, entitlements(database), NOW), "families"),
+        (enlarge_role, "user_roles"),
     ],
-    ids=["sessions", "sessions that hold more"],
+    ids=["sessions", "sessions that hold more", "users of a role"],
 )
 @pytest.mark.usefixtures("database")
-def test_counting_takes_as_long_as_it_needs(url: str, count: Callable[[Database], int]) -> None:
+def test_counting_takes_as_long_as_it_needs(url: str, count: Callable[[Database], int], table: str) -> None:
     """The lock stands for a large table: statements are cancelled after a time, whatever they wait for."""
     limited = f"{url}?options=-cstatement_timeout%3D{LIMIT_SECONDS}s"
     running = (
@@ -98,11 +115,11 @@ def test_counting_takes_as_long_as_it_needs(url: str, count: Callable[[Database]
         closing(Database(limited)) as issuer,
         ThreadPoolExecutor(1) as pool,
         psycopg.connect(url, autocommit=True) as others,
-        lock_held(url, "LOCK TABLE families IN ACCESS EXCLUSIVE MODE") as until_waiting,
+        lock_held(url, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE") as until_waiting,
     ):
         counted = pool.submit(count, issuer)
         until_waiting(1)
-        asked = [LIMIT_SECONDS * 2, "^SELECT .*families"]
+        asked = [LIMIT_SECONDS * 2, f"^SELECT .*{table}"]
         eventually(lambda: counted.done() or others.execute(running, asked).fetchone() == (True,), "it waits")
         assert not counted.done(), counted.exception()
     assert counted.result() == 0

@@ -11,6 +11,7 @@ from issuer.accounts.account_lock import SIGNED_IN_INTERVAL
 from issuer.accounts.roles import NoSuchRole, Role, RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, VerifiedPassword
+from issuer.administration.clients import SCOPE_MOST_CHARACTERS
 from issuer.administration.permissions import (
     NAMED_MOST,
     grant_roles,
@@ -114,6 +115,8 @@ def test_a_role_does_not_grow_beyond_what_a_user_who_has_it_may_have(
     for each in (alice, *others):
         grant_roles(accounts, roles, each, {f"r{number}" for number in range(5)})
     large = replace(small, scope=frozenset({"y" * 400}))
+    # Others are not read: a million users may have the role.
+    assert accounts.with_role("r4", SCOPE_MOST_CHARACTERS) == []
     with pytest.raises(Refused, match=f"^{len(others) + 1} of the users .*: alice, bob0, .*, …; see: issuer"):
         set_role(database, accounts, roles, large, event)
     assert roles.find("r4") == small

@@ -1,6 +1,7 @@
 """The database: snapshots, encodings, files and URLs, on SQLite and PostgreSQL."""
 
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from support.stores import ENTRY
 
 from issuer.audit.store import AuditStore
 from issuer.database.database import Database
-from issuer.database.errors import DatabaseUnavailable
+from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 
 
 @pytest.fixture
@@ -34,6 +35,15 @@ def test_an_error_names_the_database_without_its_password() -> None:
         database.migrate()
     assert "127.0.0.1" in str(refusal.value)
     assert "secret" not in str(refusal.value)
+
+
+def test_an_error_for_text_that_is_not_utf_8_does_not_have_the_text(tmp_path: Path) -> None:
+    """It may be an address, or a hash."""
+    file = Database(f"sqlite:///{tmp_path / 'issuer.db'}")
+    file.migrate()
+    undecodable = text("SELECT CAST(x'616c696365ff' AS TEXT) AS email")
+    with closing(file), pytest.raises(DatabaseDamaged, match=r"column 'email'$"), file.read() as connection:
+        connection.execute(undecodable).all()
 
 
 def test_a_password_among_the_options_of_a_url_is_not_shown() -> None:

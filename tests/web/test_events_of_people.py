@@ -113,6 +113,14 @@ def test_changes_of_passwords_are_recorded_with_who_made_them(
     assert seen()[-1] == by(alice, "user deleted")
 
 
+def test_a_changed_name_is_recorded_with_who_changed_it(web: TestClient, alice: str, seen: Seen) -> None:
+    """It needs no password: whoever has a token or the browser may have changed it."""
+    own = bearer(logged_in(web)["access_token"])
+    for name in ("Alice", " Alice ", "Zoë"):
+        assert web.patch("/users/me", json={"name": name}, headers=own).status_code == 200
+    assert seen()[-1] == by(alice, "profile changed", count=2)
+
+
 def test_a_changed_address_is_recorded_with_who_changed_it(
     web: TestClient, alice: str, seen: Seen, issuer: Issuer, clock: MovableClock
 ) -> None:
