@@ -19,9 +19,15 @@ def fetch(installation: Installation, **headers: str) -> httpx2.Response:
 
 
 def test_requests_at_several_workers_appear_as_one_verifier_each(initialized: Installation) -> None:
-    initialized.settings["VERIFIER_NAME"] = "billing"
+    # A verifier listens if it keeps keys for longer than a request may wait.
+    initialized.settings |= {"VERIFIER_NAME": "billing", "VERIFIER_TTL_FLOOR": "5m"}
     server = initialized.serve(workers=2).until_ready()
     initialized.serve_service().until_ready()
+
+    def listens() -> bool:
+        return initialized.http.get(f"{initialized.url}/metrics").text.count("issuer_jwks_listeners 1.0") == 1
+
+    eventually(listens, "the service listens")
     etag = fetch(initialized).headers["etag"]
     for _ in range(8):  # new connections, so that both workers are asked
         assert fetch(initialized, **{"If-None-Match": etag}).status_code == 304
@@ -30,6 +36,7 @@ def test_requests_at_several_workers_appear_as_one_verifier_each(initialized: In
     assert found.keys() >= {"billing", FOREIGN["User-Agent"]}
     assert all(each["knows_next"] == "yes" for each in found.values())
     assert [found["billing"][name] for name in ("address", "instances")] == ["127.0.0.1", 1]
+    assert [found[name]["listening"] for name in ("billing", FOREIGN["User-Agent"])] == [True, False]
     printed = run(initialized, "keys", "verifiers").out
     assert "2 of 2 verifiers seen in 24 h know the next key" in printed
     assert max(map(len, printed.splitlines())) <= 80

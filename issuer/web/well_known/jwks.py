@@ -6,6 +6,7 @@ A client that has the set may wait for the next one; who waits, and for how long
 import json
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
@@ -94,7 +95,7 @@ async def jwks(request: Request) -> Response:
         published = Published.by(issuer, rendered)
         is_unchanged, granted = is_known(request, published.etag), 0
         if is_unchanged and "prefer" in request.headers:
-            granted = await _wait_for_another(published, request)
+            granted = await _wait_for_another(published, request, issuer.clock())
             published = Published.by(issuer, rendered)
             is_unchanged = is_known(request, published.etag)
     except StaleView as error:
@@ -117,7 +118,7 @@ async def jwks(request: Request) -> Response:
     return Response(published.body, media_type="application/json", headers=headers)
 
 
-async def _wait_for_another(published: Published, request: Request) -> int:
+async def _wait_for_another(published: Published, request: Request, now: datetime) -> int:
     """Wait for another set than `published` if the client has that one and asks for it.
 
     Return the granted seconds, or 0 if it did not wait, or not as long as was granted.
@@ -125,6 +126,7 @@ async def _wait_for_another(published: Published, request: Request) -> int:
     seconds = requested_wait(request)
     if not seconds or is_head(request.scope) or not is_named(request, published.etag):
         return 0
+    remember_verifier(request, published.view, published.etag, now, listening=True)
     listeners: Listeners = request.app.state.listeners
     began = time.perf_counter()
     is_granted = await listeners.wait(seconds, request.receive)
