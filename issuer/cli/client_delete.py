@@ -15,6 +15,7 @@ from issuer.administration.client_deletion import (
     disable_for_deletion,
     remove_client,
     remove_in_batches,
+    remove_leftovers,
 )
 from issuer.administration.client_sessions import count_sessions
 from issuer.audit.event import EventAction
@@ -85,7 +86,9 @@ def _delete(issuer: Issuer, client: Client, *, as_json: bool) -> Removed:
         )
         event = issuer.event(EventAction.CLIENT_DELETED, client_id=client.id)
         with _registered(client):
-            return remove_client(issuer.database, client.id, issuer.clock(), event, removed)
+            removed = remove_client(issuer.database, client.id, issuer.clock(), event, removed)
+        remove_leftovers(issuer.database, client.id, issuer.clock())
+    return removed
 
 
 @contextmanager

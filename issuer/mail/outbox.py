@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, ForeignKey, String, Table, Text, func, insert, select
+from sqlalchemy import Column, Connection, ForeignKey, Select, String, Table, Text, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from issuer.database.database import Database, metadata
@@ -39,6 +39,9 @@ class MailKind(StrEnum):
     ADDRESS_CHANGED = "address changed"
     NEW_DEVICE = "new device"
 
+
+OF_ACCOUNT_MOST = 20
+"""Rows of one account: while no mail can be sent, one person must not use up the places of all notices."""
 
 NOTICES = {MailKind.PASSWORD_CHANGED, MailKind.ADDRESS_CHANGED, MailKind.NEW_DEVICE}
 """Mails that nobody waits for."""
@@ -85,7 +88,7 @@ class Outbox(WorkQueue[Mail]):
         now: datetime,
         details: Mapping[str, str | int] | None = None,
     ) -> bool:
-        """Store that a mail is due; return False, and store nothing, if too many are due."""
+        """Store that a mail is due; return False, and store nothing, if too many are due, or of this account."""
         row = {
             **due_row(now),
             "kind": kind,
@@ -94,10 +97,18 @@ class Outbox(WorkQueue[Mail]):
             "details": json.dumps(details or {}),
         }
         most = NOTICES_MOST if kind in NOTICES else DUE_MOST
-        due = select(func.count()).select_from(select(mails.c.id).limit(most).subquery())
+        limits = [(select(mails.c.id), most)]
+        if user_id is not None:
+            limits.append((select(mails.c.id).where(mails.c.user_id == user_id), OF_ACCOUNT_MOST))
         # The account may be deleted meanwhile: then nobody is left to be told.
         with suppress(IntegrityError), self._database.write() as connection:
-            if (connection.scalar(due) or 0) >= most:
+            if any(_has(connection, due, most) for due, most in limits):
                 return False
             connection.execute(insert(mails).values(row))
         return True
+
+
+def _has(connection: Connection, rows: Select[tuple[str]], count: int) -> bool:
+    """Return whether a statement has so many rows, without reading more."""
+    found = select(func.count()).select_from(rows.limit(count).subquery())
+    return (connection.scalar(found) or 0) >= count

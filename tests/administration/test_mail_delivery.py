@@ -20,7 +20,16 @@ from issuer.administration.account_deletion import delete_account
 from issuer.administration.users import change_profile
 from issuer.database.database import Database
 from issuer.database.work_queue import Round
-from issuer.mail.outbox import ATTEMPTS_MOST, DUE_MOST, NOTICES_MOST, WAITS, MailKind, Outbox, mails
+from issuer.mail.outbox import (
+    ATTEMPTS_MOST,
+    DUE_MOST,
+    NOTICES_MOST,
+    OF_ACCOUNT_MOST,
+    WAITS,
+    MailKind,
+    Outbox,
+    mails,
+)
 from issuer.maintenance.pruning import MAILS_KEPT, prune
 from issuer.oauth import LoginFailed, TooManyAttempts
 from issuer.services import Issuer
@@ -377,3 +386,13 @@ def test_notices_leave_room_in_the_outbox_for_mails_that_a_person_asked_for(
     assert due(issuer) == [MailKind.PASSWORD_CHANGED] * 2
     ask(issuer, "alice")
     assert len(due(issuer)) == 3
+
+
+def test_one_account_does_not_use_up_the_outbox(issuer: Issuer, alice: User) -> None:
+    assert OF_ACCOUNT_MOST < NOTICES_MOST
+    bob = a_user(issuer, "bob", "bob@example.com")
+    for _ in range(OF_ACCOUNT_MOST + 1):
+        issuer.administration.mails.password_changed(alice, issuer.clock())
+    assert len(due(issuer)) == OF_ACCOUNT_MOST
+    issuer.administration.mails.password_changed(bob, issuer.clock())
+    assert len(due(issuer)) == OF_ACCOUNT_MOST + 1

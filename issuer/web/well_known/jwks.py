@@ -110,7 +110,9 @@ async def jwks(request: Request) -> Response:
     }
     if granted:
         headers["Preference-Applied"] = f"wait={granted}"
-    remember_verifier(request, published.view, published.etag, issuer.clock(), listening=granted > 0)
+    # Also one that this process answered early, as it stops.
+    listens = hasattr(request.state, "waited_seconds")
+    remember_verifier(request, published.view, published.etag, issuer.clock(), listening=listens)
     if is_unchanged:
         instruments.jwks_requested("304", published.view.ring.version)
         return Response(status_code=304, headers=headers)
