@@ -90,6 +90,7 @@ VERIFIER = {
     "VERIFIER_ALLOW_HTTP": Row("true", any_case=True),
     "VERIFIER_CA_FILE": Row("/etc/ssl/ca.pem"),
     "VERIFIER_NAME": Row("billing"),
+    "VERIFIER_LISTEN": Row("false", any_case=True),
     "VERIFIER_DOCS_CLIENT_ID": Row("b7c2a8de-4a1d-4c8a-9d1e-2f6b0a1c3d4e"),
     "VERIFIER_PROXY": Row("http://me:hidden@proxy.example:3128", secret=True),
 }
