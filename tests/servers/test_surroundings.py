@@ -21,9 +21,10 @@ from issuer.cli.commands import app
 SERVERS = {"serve", "demo"}
 """They run until they are stopped; they have other tests."""
 READING = [
-    "check", "move", "keys list", "keys plan", "keys nodes", "keys verify", "keys rotate", "keys rollback",
-    "keys recover", "audit list", "audit export", "audit head", "audit sessions", "audit verify", "users list",
-    "users show", "users sessions", "users import", "roles list", "clients list", "clients show", "resources list",
+    "check", "move", "keys list", "keys plan", "keys nodes", "keys verifiers", "keys verify", "keys rotate",
+    "keys rollback", "keys recover", "audit list", "audit export", "audit head", "audit sessions", "audit verify",
+    "users list", "users show", "users sessions", "users import", "roles list", "clients list", "clients show",
+    "resources list",
 ]  # fmt: skip
 NEEDING = [
     "keys revoke",

@@ -24,6 +24,7 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "keys list": [],
     "keys plan": [],
     "keys nodes": [],
+    "keys verifiers": [],
     "keys verify": [],
     "keys rotate": ["--dry-run", "--force", "--reason", "a test"],
     "keys rollback": ["--dry-run"],
