@@ -43,8 +43,8 @@ serve: $(VENV)/.runs ## run the issuer on 127.0.0.1:8000
 test: $(VENV)/.tests ## run all tests, in parallel
 	$(TEST)
 
-check: lint ## lint, then run the quick tests: those that start no process
-	$(TEST) -m "not processes"
+check: lint ## lint, then run the quick tests: no processes, no long histories
+	$(TEST) -m "not processes and not thorough"
 
 lint: $(VENV)/.tests ## check style, types and import contracts
 	$(BIN)/ruff check .

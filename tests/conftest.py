@@ -29,7 +29,7 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 __all__ = ["production_rounds", "real_migrations"]
-pytest_plugins = ["support.processes"]
+pytest_plugins = ["support.processes", "support.thorough"]
 cheap.make_cheap()
 hypothesis.settings.register_profile("long")
 SLOWEST = (
