@@ -56,6 +56,7 @@ def _node(package: str, folder: str) -> Component:
 
 COMPONENTS: Mapping[str, Component] = {
     "PostgreSQL": Component("postgresql", files=("/usr/lib/postgresql/*/bin/initdb",)),
+    "psql": Component("postgresql", ("psql",)),
     "PgBouncer": Component("pgbouncer", ("pgbouncer",)),
     "SoftHSM": Component("softhsm2", ("softhsm2-util",), ("/usr/lib/softhsm/libsofthsm2.so",)),
     "Chromium": Component("chromium", ("chromium",)),

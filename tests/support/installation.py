@@ -17,6 +17,7 @@ from issuer.checks.installation import CheckResult, run_checks
 from issuer.clock import Clock, system_clock
 from issuer.settings.loading import load_settings
 from issuer.wiring import build
+from support.components import require
 from support.server_pool import SERVERS
 from support.servers import PATIENCE_SECONDS, eventually, free_port, is_free
 from support.warm_programs import PROGRAMS
@@ -70,6 +71,8 @@ class Deployment:
             self._run(line, must_work=must_work)
 
     def _run(self, line: str, *, must_work: bool) -> None:
+        if line.startswith("psql "):
+            require("psql")
         lines = f"trap 'env -0 >exported' EXIT\n{line}"
         environment = PROGRAMS.environment()
         done = subprocess.run(["bash", "-uc", lines], cwd=self.folder, env=environment, check=False)
